@@ -1,0 +1,19 @@
+"""Scoring kernels: compiled where possible, else their NumPy reference.
+
+``TOKRET_REQUIRE_NATIVE=1`` makes the absence of the compiled ones an error.
+"""
+
+import os
+
+try:
+    from tokret.kernels.native import maxsim, token_topk, xtr_aggregate
+
+    NATIVE = True
+except ImportError:  # installed without a compiler
+    if os.environ.get("TOKRET_REQUIRE_NATIVE", "") not in ("", "0"):
+        raise
+    from tokret.kernels.reference import maxsim, token_topk, xtr_aggregate
+
+    NATIVE = False
+
+__all__ = ["NATIVE", "maxsim", "token_topk", "xtr_aggregate"]
