@@ -1,0 +1,150 @@
+"""Fusion of several runs into one.
+
+Paper   RRF: Cormack, Clarke, Büttcher: Reciprocal Rank Fusion outperforms Condorcet
+        and individual Rank Learning Methods. SIGIR 2009.
+        CombSUM, CombMNZ: Fox, Shaw: Combination of Multiple Searches. TREC-2, 1994.
+        Convex: Bruch, Gai, Ingber: An Analysis of Fusion Functions for Hybrid
+        Retrieval. TOIS 42(1), 2023. arXiv:2210.11934.
+Does    Gives each document of any run one score from its ranks or scores in all.
+Costs   O(R K log K) a query, for R runs of K results.
+Departs Scores are brought to 0..1 by each query's own smallest and largest score, not
+        by a bound of the scorer; where all are equal, each is 1. Sums are exactly
+        rounded, so the order of the runs changes no bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tokret.errors import UsageError
+from tokret.evaluation.measures import Ranking, Run, ranked
+from tokret.registry import Registry, Spec
+
+Fused = dict[str, dict[str, float]]
+
+
+class Fuser(Protocol):
+    """Several runs to one."""
+
+    name: str
+
+    def fuse(self, runs: Sequence[Run]) -> Fused:
+        """Fuse the queries of all runs; documents stand best first, ties by id.
+
+        A query that a run lacks is fused from the others. Raises UsageError for fewer
+        runs than the method takes, InputError for what ``ranked`` refuses.
+        """
+        ...
+
+
+fusers: Registry[Fuser] = Registry("fusion method")
+
+
+def rrf(rankings: Sequence[Ranking], k: int = 60) -> dict[str, list[float]]:
+    """List each document's 1 / (k + rank), ranks from 1, in the runs that hold it."""
+    parts: dict[str, list[float]] = {}
+    for ranking in rankings:
+        for rank, (doc_id, _) in enumerate(ranking, 1):
+            parts.setdefault(doc_id, []).append(1 / (k + rank))
+    return parts
+
+
+def min_max(rankings: Iterable[Ranking]) -> dict[str, list[float]]:
+    """List each document's score in the runs that hold it, each run's range made 0..1."""
+    parts: dict[str, list[float]] = {}
+    for ranking in rankings:
+        if ranking:
+            top, low = ranking[0][1], ranking[-1][1]
+            for doc_id, score in ranking:
+                # Halves, so that the widest range of doubles does not overflow.
+                scaled = (score / 2 - low / 2) / (top / 2 - low / 2) if top > low else 1.0
+                parts.setdefault(doc_id, []).append(scaled)
+    return parts
+
+
+@fusers.register("rrf")
+@dataclass(frozen=True)
+class RRF(Spec):
+    """Add up reciprocal ranks; ``k`` = 60 is the paper's."""
+
+    k: int = 60
+
+    def __post_init__(self) -> None:
+        if self.k < 0:
+            raise UsageError(f"rrf needs k >= 0, got {self.k}.")
+
+    def fuse(self, runs: Sequence[Run]) -> Fused:
+        """Fuse by rank alone; how the runs' scores are scaled does not matter."""
+        return _each_query(runs, lambda rankings: _sums(rrf(rankings, self.k)))
+
+
+@fusers.register("combsum")
+@dataclass(frozen=True)
+class CombSUM(Spec):
+    """Add up the scores, each run's brought to 0..1."""
+
+    def fuse(self, runs: Sequence[Run]) -> Fused:
+        """Fuse by score; a run that lacks a document adds nothing."""
+        return _each_query(runs, lambda rankings: _sums(min_max(rankings)))
+
+
+@fusers.register("combmnz")
+@dataclass(frozen=True)
+class CombMNZ(Spec):
+    """CombSUM times the number of runs that hold the document."""
+
+    def fuse(self, runs: Sequence[Run]) -> Fused:
+        """Fuse by score and agreement."""
+
+        def fused(rankings: Sequence[Ranking]) -> dict[str, float]:
+            return {d: len(parts) * math.fsum(parts) for d, parts in min_max(rankings).items()}
+
+        return _each_query(runs, fused)
+
+
+@fusers.register("convex")
+@dataclass(frozen=True)
+class Convex(Spec):
+    """``alpha`` of the first run's score and the rest of the second's, each in 0..1."""
+
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise UsageError(f"convex needs 0 <= alpha <= 1, got {self.alpha}.")
+
+    def fuse(self, runs: Sequence[Run]) -> Fused:
+        """Fuse exactly two runs."""
+        if len(runs) != 2:
+            raise UsageError(f"convex fuses two runs, got {len(runs)}; see combsum for more.")
+
+        def fused(rankings: Sequence[Ranking]) -> dict[str, float]:
+            first, second = ({d: s for d, [s] in min_max([r]).items()} for r in rankings)
+            return {
+                doc_id: self.alpha * first.get(doc_id, 0.0)
+                + (1 - self.alpha) * second.get(doc_id, 0.0)
+                for doc_id in {**first, **second}
+            }
+
+        return _each_query(runs, fused)
+
+
+def _each_query(
+    runs: Sequence[Run], fused: Callable[[Sequence[Ranking]], Mapping[str, float]]
+) -> Fused:
+    if not runs:
+        raise UsageError("Fusion needs at least one run.")
+    queries = dict.fromkeys(query_id for run in runs for query_id in run)
+    return {
+        query_id: dict(
+            ranked(query_id, fused([ranked(query_id, run.get(query_id, ())) for run in runs]))
+        )
+        for query_id in queries
+    }
+
+
+def _sums(parts: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {doc_id: math.fsum(values) for doc_id, values in parts.items()}
