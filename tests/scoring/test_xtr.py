@@ -244,8 +244,8 @@ def test_ties_at_the_cut_go_to_the_earlier_token_across_parts():
     parts = [Part(Tokens.of([[Y]])), Part(Tokens.of([[X]])), Part(Tokens.of([[X], [X]]))]
     tokens, sims = retrieve(np.array([X], np.float32), parts, 2)
     assert tokens.tolist() == [[1, 2]] and sims.tolist() == [[1.0, 1.0]]
-    many = [Part(Tokens.of([[X]] * n)) for n in (7, 13, 20)]
-    assert retrieve(np.array([X], np.float32), many, 25)[0].tolist() == [list(range(25))]
+    many = [Part(Tokens.of([[X], [Y]] * n)) for n in (7, 13, 20)]
+    assert retrieve(np.array([X], np.float32), many, 25)[0].tolist() == [list(range(0, 50, 2))]
 
 
 def test_a_query_without_tokens_has_no_candidates():
