@@ -9,8 +9,10 @@ an order that a build may choose.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tokret.errors import InputError, UsageError
 from tokret.types import Floats, Ints, Mask, Tokens, quantise_rows
@@ -25,13 +27,12 @@ def maxsim(query: ArrayLike, docs: Tokens, *, threads: int = 1) -> Floats:
     Raises InputError for a query of another width or with values that are not finite.
     """
     query = checked_query(query, docs)
-    scores = np.full(len(docs), -np.inf, np.float32)
-    for i in range(len(docs)):
-        first, last = docs.offsets[i], docs.offsets[i + 1]
-        if last > first:
-            best = similarities(query, docs, int(first), int(last)).max(axis=1)
-            scores[i] = best.astype(np.float64).sum()
-    return scores
+    check_threads(threads)
+    best = np.full((len(query), len(docs)), -np.inf, np.float32)
+    for i in np.flatnonzero(np.diff(docs.offsets)):
+        first, last = int(docs.offsets[i]), int(docs.offsets[i + 1])
+        best[:, i] = similarities(query, docs, first, last).max(axis=1)
+    return np.where(np.diff(docs.offsets) > 0, sum_in_order(best), -np.inf).astype(np.float32)
 
 
 def token_topk(
@@ -45,6 +46,7 @@ def token_topk(
     """
     query = checked_query(query, docs)
     check_k_prime(k_prime)
+    check_threads(threads)
     rows = live_rows(docs, alive)
     sims = similarities(query, docs, 0, len(docs.vectors))[:, rows]
     keep = min(k_prime, len(rows))
@@ -62,6 +64,7 @@ def xtr_aggregate(
     retrieved similarity, or of ``missing`` where it has none; and how many query tokens
     retrieved from it [C]. Sums are taken in float64, in the order of query tokens.
     """
+    check_retrieved(tokens, sims, offsets, missing)
     owner = np.searchsorted(offsets, tokens, side="right") - 1
     candidates = np.unique(owner)
     best = np.full((len(tokens), len(candidates)), -np.inf)
@@ -69,7 +72,15 @@ def xtr_aggregate(
         np.maximum.at(best[i], np.searchsorted(candidates, passages), sims[i])
     present = np.isfinite(best)
     filled = np.where(present, best, missing[:, None].astype(np.float64))
-    return candidates, filled.sum(axis=0).astype(np.float32), present.sum(axis=0)
+    return candidates, sum_in_order(filled).astype(np.float32), present.sum(axis=0)
+
+
+def sum_in_order(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum rows [Q, C] to [C] in float64, one after another; NumPy's own sum makes pairs."""
+    total = np.zeros(rows.shape[1:])
+    for row in rows:
+        total += row
+    return total
 
 
 def similarities(query: Floats, docs: Tokens, first: int, last: int) -> Floats:
@@ -110,3 +121,23 @@ def check_alive(docs: Tokens, alive: Mask) -> None:
     """Refuse a mask that is not one bool a passage."""
     if alive.shape != (len(docs),) or alive.dtype != np.bool_:
         raise InputError(f"alive must be bool [{len(docs)}], got {list(alive.shape)}.")
+
+
+def check_threads(threads: int) -> None:
+    """Refuse a number of threads below one."""
+    if threads < 1:
+        raise UsageError(f"threads must be at least 1, got {threads}.")
+
+
+def check_retrieved(tokens: Ints, sims: Floats, offsets: Ints, missing: Floats) -> None:
+    """Refuse retrieved tokens that are not tokens of the passages, or of other shapes."""
+    if tokens.ndim != 2 or tokens.shape != sims.shape or missing.shape != (len(tokens),):
+        raise InputError(
+            "tokens and sims must be [Q, K'] and missing [Q], got "
+            f"{list(tokens.shape)}, {list(sims.shape)} and {list(missing.shape)}."
+        )
+    if tokens.size and (tokens.min() < 0 or tokens.max() >= offsets[-1]):
+        raise InputError(
+            f"Retrieved tokens must be 0 to {offsets[-1] - 1}, "
+            f"got {tokens.min()} to {tokens.max()}."
+        )

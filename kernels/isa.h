@@ -1,0 +1,58 @@
+// What one instruction set offers to core.cpp; each isa_*.cpp fills one table.
+//
+// The isa_*.cpp files are compiled with flags that not every machine can run. So that the
+// linker never takes their copy of a shared inline function, they include no C++ library
+// header, and everything in them but the table is in an unnamed namespace.
+
+#pragma once
+
+#include <stdint.h>
+
+namespace tokret {
+
+// Rows of token vectors against one group of query tokens, each of which has a lane.
+struct Block {
+    const void* query;     // [steps][lanes] floats, or [steps][lanes][code_group] codes
+    const int32_t* start;  // [lanes], what each sum of codes starts from
+    int64_t lanes;         // a multiple of lane_step, at most lane_limit
+    int64_t steps;         // H, for codes in units of code_group
+    const void* rows;      // [count] floats or codes, row after row
+    int64_t stride;        // bytes from one row to the next
+    int64_t count;
+    const float* scales;   // [count], codes only
+    const float* lane_scales;  // [lanes], sims of codes only
+    float* out;            // best: [lanes], raised in place; sims: [count][lanes]
+};
+
+struct Isa {
+    const char* name;
+    int64_t lane_step;
+    int64_t lane_limit;
+    int64_t code_bytes;  // 1: products of int8; 2: of int16
+    int64_t code_group;  // codes of one row that one instruction adds up in a lane
+    int64_t code_bias;   // what `widen_codes` adds to a row's codes: 128 makes them unsigned
+    void (*widen_halves)(const uint16_t* in, int64_t n, float* out);
+    void (*widen_codes)(const int8_t* in, int64_t count, int64_t width, int64_t stride, void* out);
+    void (*best_floats)(const Block& block);
+    void (*best_codes)(const Block& block);
+    void (*sims_floats)(const Block& block);
+    void (*sims_codes)(const Block& block);
+    // Places in sims [count][lanes] that hold more than their lane's `least`; how many.
+    int64_t (*above)(const float* sims, int64_t count, int64_t lanes, const float* least,
+                     int32_t* places);
+    // Independent chains of multiply-adds in registers; how many were done.
+    double (*spin_floats)(int64_t rounds);
+    double (*spin_codes)(int64_t rounds);
+};
+
+extern const Isa scalar;
+#if defined(__x86_64__)
+extern const Isa avx2;
+extern const Isa avx512;
+extern const Isa avx512vnni;
+#elif defined(__aarch64__)
+extern const Isa neon;
+extern const Isa neondot;
+#endif
+
+}  // namespace tokret
