@@ -1,0 +1,45 @@
+"""Corpora, queries, judgements and runs, read strictly and written exactly."""
+
+from tokret.collections.collection import (
+    Collection,
+    SelfMatches,
+    load_collection,
+    sample_path,
+    self_matches,
+)
+from tokret.collections.corpus import CorpusStats, read_corpus
+from tokret.collections.qrels import Qrels, read_qrels
+from tokret.collections.queries import read_queries
+from tokret.collections.runs import (
+    RUN_FORMATS,
+    Ranking,
+    Run,
+    RunFormat,
+    Written,
+    falling,
+    ranked,
+    read_run,
+    write_run,
+)
+
+__all__ = [
+    "RUN_FORMATS",
+    "Collection",
+    "CorpusStats",
+    "Qrels",
+    "Ranking",
+    "Run",
+    "RunFormat",
+    "SelfMatches",
+    "Written",
+    "falling",
+    "load_collection",
+    "ranked",
+    "read_corpus",
+    "read_qrels",
+    "read_queries",
+    "read_run",
+    "sample_path",
+    "self_matches",
+    "write_run",
+]
