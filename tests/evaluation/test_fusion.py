@@ -13,7 +13,7 @@ def fuser(request):
 
 
 def fuse(spec, *results):
-    return fusers.build(spec).fuse([{"q": result} for result in results])["q"]
+    return fusers.build(spec).fuse([{"q": result} for result in results]).ranking["q"]
 
 
 # By hand
@@ -65,7 +65,7 @@ def test_hits_are_fused_like_mappings():
 
 def test_a_query_that_a_run_lacks_is_fused_from_the_others(fuser):
     fused = fuser.fuse([{"q": {"a": 1.0}}, {"p": {"b": 1.0}, "q": {}}])
-    assert {query: list(docs) for query, docs in fused.items()} == {"q": ["a"], "p": ["b"]}
+    assert {query: list(docs) for query, docs in fused.ranking.items()} == {"q": ["a"], "p": ["b"]}
 
 
 def test_no_run_is_refused(fuser):

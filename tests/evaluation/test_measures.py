@@ -6,6 +6,7 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tokret.collections.runs import Run
 from tokret.errors import InputError, UsageError
 from tokret.evaluation import evaluate, removes_self
 from tokret.types import Hit
@@ -41,8 +42,9 @@ def test_the_measures_of_one_small_run_are_those_of_the_hand():
 def test_hits_pairs_and_mappings_give_the_same_numbers():
     hits = {"q": [Hit("x", 2.0), Hit("a", 1.0)]}
     pairs = {"q": (pair for pair in [("a", 1.0), ("x", 2.0)])}
-    reports = [evaluate(r, {"q": {"a": 1}}) for r in (hits, pairs, {"q": {"a": 1, "x": 2}})]
-    assert reports[0] == reports[1] == reports[2]
+    mapping = {"q": {"a": 1, "x": 2}}
+    reports = [evaluate(r, {"q": {"a": 1}}) for r in (hits, pairs, mapping, Run.of(mapping))]
+    assert all(report == reports[0] for report in reports)
 
 
 # The traps
@@ -90,12 +92,12 @@ def test_scores_that_tie_only_in_float32_keep_their_order():
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf")])
 def test_a_score_that_is_not_finite_is_refused(score):
-    with pytest.raises(InputError, match=r"'q1': the score of document 'x' is -?(nan|inf)"):
+    with pytest.raises(InputError, match=r"'q1', document 'x': score -?(nan|inf)"):
         evaluate({"q1": {"a": 1.0, "x": score}}, QRELS)
 
 
 def test_a_document_given_twice_is_refused():
-    with pytest.raises(InputError, match="'q1': document 'a' is given twice"):
+    with pytest.raises(InputError, match="'q1' has document 'a' twice"):
         evaluate({"q1": [("a", 2.0), ("b", 1.5), ("a", 1.0)]}, QRELS)
 
 

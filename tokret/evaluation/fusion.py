@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from tokret.collections.runs import Run
 from tokret.errors import UsageError
-from tokret.evaluation.measures import Ranking, Run, ranked
+from tokret.evaluation.measures import AnyRun, as_run
 from tokret.registry import Registry, Spec
 
-Fused = dict[str, dict[str, float]]
+Scores = Mapping[str, float]  # of one query's documents, best first
 
 
 class Fuser(Protocol):
@@ -31,11 +32,11 @@ class Fuser(Protocol):
 
     name: str
 
-    def fuse(self, runs: Sequence[Run]) -> Fused:
-        """Fuse the queries of all runs; documents stand best first, ties by id.
+    def fuse(self, runs: Sequence[AnyRun]) -> Run:
+        """Fuse the queries of all runs; one that a run lacks, from the others.
 
-        A query that a run lacks is fused from the others. Raises UsageError for fewer
-        runs than the method takes, InputError for what ``ranked`` refuses.
+        Raises UsageError for another number of runs than the method takes, InputError
+        for a score that is not finite or a document given twice.
         """
         ...
 
@@ -43,22 +44,22 @@ class Fuser(Protocol):
 fusers: Registry[Fuser] = Registry("fusion method")
 
 
-def rrf(rankings: Sequence[Ranking], k: int = 60) -> dict[str, list[float]]:
+def rrf(rankings: Sequence[Scores], k: int = 60) -> dict[str, list[float]]:
     """List each document's 1 / (k + rank), ranks from 1, in the runs that hold it."""
     parts: dict[str, list[float]] = {}
     for ranking in rankings:
-        for rank, (doc_id, _) in enumerate(ranking, 1):
+        for rank, doc_id in enumerate(ranking, 1):
             parts.setdefault(doc_id, []).append(1 / (k + rank))
     return parts
 
 
-def min_max(rankings: Iterable[Ranking]) -> dict[str, list[float]]:
+def min_max(rankings: Iterable[Scores]) -> dict[str, list[float]]:
     """List each document's score in the runs that hold it, each run's range made 0..1."""
     parts: dict[str, list[float]] = {}
     for ranking in rankings:
         if ranking:
-            top, low = ranking[0][1], ranking[-1][1]
-            for doc_id, score in ranking:
+            top, low = max(ranking.values()), min(ranking.values())
+            for doc_id, score in ranking.items():
                 # Halves, so that the widest range of doubles does not overflow.
                 scaled = (score / 2 - low / 2) / (top / 2 - low / 2) if top > low else 1.0
                 parts.setdefault(doc_id, []).append(scaled)
@@ -76,7 +77,7 @@ class RRF(Spec):
         if self.k < 0:
             raise UsageError(f"rrf needs k >= 0, got {self.k}.")
 
-    def fuse(self, runs: Sequence[Run]) -> Fused:
+    def fuse(self, runs: Sequence[AnyRun]) -> Run:
         """Fuse by rank alone; how the runs' scores are scaled does not matter."""
         return _each_query(runs, lambda rankings: _sums(rrf(rankings, self.k)))
 
@@ -86,7 +87,7 @@ class RRF(Spec):
 class CombSUM(Spec):
     """Add up the scores, each run's brought to 0..1."""
 
-    def fuse(self, runs: Sequence[Run]) -> Fused:
+    def fuse(self, runs: Sequence[AnyRun]) -> Run:
         """Fuse by score; a run that lacks a document adds nothing."""
         return _each_query(runs, lambda rankings: _sums(min_max(rankings)))
 
@@ -96,10 +97,10 @@ class CombSUM(Spec):
 class CombMNZ(Spec):
     """CombSUM times the number of runs that hold the document."""
 
-    def fuse(self, runs: Sequence[Run]) -> Fused:
+    def fuse(self, runs: Sequence[AnyRun]) -> Run:
         """Fuse by score and agreement."""
 
-        def fused(rankings: Sequence[Ranking]) -> dict[str, float]:
+        def fused(rankings: Sequence[Scores]) -> dict[str, float]:
             return {d: len(parts) * math.fsum(parts) for d, parts in min_max(rankings).items()}
 
         return _each_query(runs, fused)
@@ -116,12 +117,12 @@ class Convex(Spec):
         if not 0 <= self.alpha <= 1:
             raise UsageError(f"convex needs 0 <= alpha <= 1, got {self.alpha}.")
 
-    def fuse(self, runs: Sequence[Run]) -> Fused:
+    def fuse(self, runs: Sequence[AnyRun]) -> Run:
         """Fuse exactly two runs."""
         if len(runs) != 2:
             raise UsageError(f"convex fuses two runs, got {len(runs)}; see combsum for more.")
 
-        def fused(rankings: Sequence[Ranking]) -> dict[str, float]:
+        def fused(rankings: Sequence[Scores]) -> dict[str, float]:
             first, second = ({d: s for d, [s] in min_max([r]).items()} for r in rankings)
             return {
                 doc_id: self.alpha * first.get(doc_id, 0.0)
@@ -132,18 +133,12 @@ class Convex(Spec):
         return _each_query(runs, fused)
 
 
-def _each_query(
-    runs: Sequence[Run], fused: Callable[[Sequence[Ranking]], Mapping[str, float]]
-) -> Fused:
+def _each_query(runs: Sequence[AnyRun], fused: Callable[[Sequence[Scores]], Scores]) -> Run:
     if not runs:
         raise UsageError("Fusion needs at least one run.")
-    queries = dict.fromkeys(query_id for run in runs for query_id in run)
-    return {
-        query_id: dict(
-            ranked(query_id, fused([ranked(query_id, run.get(query_id, ())) for run in runs]))
-        )
-        for query_id in queries
-    }
+    rankings = [as_run(run).ranking for run in runs]
+    queries = dict.fromkeys(query_id for ranking in rankings for query_id in ranking)
+    return Run.of({q: fused([ranking.get(q, {}) for ranking in rankings]) for q in queries})
 
 
 def _sums(parts: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -12,18 +12,18 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from tokret.collections.runs import Run
 from tokret.errors import InputError
 from tokret.evaluation.names import measures_named, provider
+from tokret.types import Hit
 
 if TYPE_CHECKING:
     from ir_measures import Measure
 
-Run = Mapping[str, Mapping[str, float] | Iterable[Sequence[Any]]]
+AnyRun = Run | Mapping[str, Mapping[str, float] | Iterable[Hit | tuple[str, float]]]
 Qrels = Mapping[str, Mapping[str, int]]
-Ranking = list[tuple[str, float]]
 
 DEFAULT_MEASURES = ("nDCG@10", "R@100")
 MAX_GRADE = 10**6  # trec_eval makes a table as long as the highest grade
@@ -73,7 +73,7 @@ class Report:
 
 
 def evaluate(
-    run: Run,
+    run: AnyRun,
     qrels: Qrels,
     measures: str | Iterable[str] = DEFAULT_MEASURES,
     *,
@@ -94,18 +94,16 @@ def evaluate(
     """
     wanted = measures_named(measures)
     judged = _checked_qrels(qrels)
-    rankings: dict[str, Ranking] = {}
+    found = as_run(run).ranking
+    rankings = {query_id: list(found.get(query_id, ())) for query_id in sorted(judged)}
+    scores = {query_id: found[query_id] for query_id in judged if query_id in found}
     n_self = 0
-    for query_id in sorted(judged):
-        ranking = ranked(query_id, run.get(query_id, ()))
-        if remove_self:
-            kept = [pair for pair in ranking if pair[0] != query_id]
-            n_self += len(ranking) - len(kept)
-            ranking = kept
-        rankings[query_id] = ranking
+    if remove_self:
+        n_self = sum(query_id in ranking for query_id, ranking in rankings.items())
+        rankings = {q: [d for d in ranking if d != q] for q, ranking in rankings.items()}
     if check_ids:
-        _refuse_strangers(run, rankings, judged)
-    tied = {query_id: ties(ranking) for query_id, ranking in rankings.items()}
+        _refuse_strangers(found, rankings, judged)
+    tied = [len(by_doc) - len(set(by_doc.values())) for by_doc in scores.values()]
     computed = _values(wanted, judged, rankings)
     values = {m: {q: by_query[q] for q in rankings} for m, by_query in computed.items()}
     policy: dict[str, Any] = {
@@ -115,10 +113,10 @@ def evaluate(
         "self_matches": "removed" if remove_self else "kept",
         "n_queries": len(judged),
         "n_missing": sum(not ranking for ranking in rankings.values()),
-        "n_unjudged": sum(query_id not in judged for query_id in run),
+        "n_unjudged": sum(query_id not in judged for query_id in found),
         "n_no_relevant": sum(max(grades.values()) < 1 for grades in judged.values()),
-        "n_ties": sum(tied.values()),
-        "n_tied_queries": sum(n > 0 for n in tied.values()),
+        "n_ties": sum(tied),
+        "n_tied_queries": sum(n > 0 for n in tied),
         "n_self": n_self,
     }
     return Report(
@@ -129,33 +127,9 @@ def evaluate(
     )
 
 
-def ranked(query_id: str, results: Mapping[str, float] | Iterable[Sequence[Any]]) -> Ranking:
-    """Sort one query's results: score descending, then document id ascending.
-
-    Raises InputError for a document given twice or a score that is not finite.
-    """
-    pairs = results.items() if isinstance(results, Mapping) else results
-    ranking = [(str(pair[0]), float(pair[1])) for pair in pairs]
-    for doc_id, score in ranking:
-        if not math.isfinite(score):
-            raise InputError(
-                f"Query {query_id!r}: the score of document {doc_id!r} is {score}; "
-                "a run needs finite scores."
-            )
-    if len({doc_id for doc_id, _ in ranking}) < len(ranking):
-        seen: set[str] = set()
-        twice = next(d for d, _ in ranking if d in seen or seen.add(d))  # type: ignore[func-returns-value]
-        raise InputError(
-            f"Query {query_id!r}: document {twice!r} is given twice; "
-            "a run names a document once a query."
-        )
-    ranking.sort(key=lambda pair: (-pair[1], pair[0]))
-    return ranking
-
-
-def ties(ranking: Ranking) -> int:
-    """Count the results that share their score with the one before."""
-    return sum(a[1] == b[1] for a, b in pairwise(ranking))
+def as_run(run: AnyRun) -> Run:
+    """Order results of any form; InputError for NaN, infinity or a document twice."""
+    return run if isinstance(run, Run) else Run.of(run)
 
 
 def removes_self(collection: str) -> bool:
@@ -191,7 +165,7 @@ def _checked_qrels(qrels: Qrels) -> dict[str, dict[str, int]]:
 
 
 def _refuse_strangers(
-    run: Run, rankings: Mapping[str, Ranking], judged: Mapping[str, Mapping[str, int]]
+    run: Collection[str], rankings: Mapping[str, Sequence[str]], judged: Qrels
 ) -> None:
     """Refuse a run of other ids: its 0 would say nothing about the system."""
     if not run:
@@ -202,7 +176,7 @@ def _refuse_strangers(
             f"{_some(run)}, the qrels {_some(judged)}. Are they of one collection and split?"
         )
     known = {doc_id for grades in judged.values() for doc_id in grades}
-    found = [doc_id for ranking in rankings.values() for doc_id, _ in ranking]
+    found = {doc_id for ranking in rankings.values() for doc_id in ranking}
     if found and known.isdisjoint(found):
         raise InputError(
             "No document of the run is judged for any query: the run has "
@@ -211,19 +185,19 @@ def _refuse_strangers(
 
 
 def _some(ids: Iterable[str]) -> str:
-    first = sorted(set(ids))[:3]
+    first = sorted(ids)[:3]
     return ", ".join(repr(i if len(i) <= 40 else i[:37] + "...") for i in first)
 
 
 def _values(
     wanted: Sequence[Measure],
     judged: dict[str, dict[str, int]],
-    rankings: Mapping[str, Ranking],
+    rankings: Mapping[str, Sequence[str]],
 ) -> dict[str, dict[str, float]]:
     """Each measure's value for each judged query."""
     # trec_eval keeps scores in float32, where close doubles tie: whole numbers do not.
     strict = {
-        query_id: {doc_id: len(ranking) - i for i, (doc_id, _) in enumerate(ranking)}
+        query_id: {doc_id: len(ranking) - i for i, doc_id in enumerate(ranking)}
         for query_id, ranking in rankings.items()
     }
     answered = {query_id: docs for query_id, docs in strict.items() if docs}

@@ -1,0 +1,99 @@
+"""What a number was made with: versions, machine and time, for results and scripts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("numpy", "onnxruntime", "tokenizers", "bm25s", "ir_measures", "pytrec_eval-terrier")
+INSTRUCTIONS = (  # of all that a processor lists, those that kernels choose by
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni"),
+    *("avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16"),
+    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
+)
+
+
+def now() -> str:
+    """Return the time in UTC, to the second: ``2026-01-31T12:00:00Z``."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def environment() -> dict[str, Any]:
+    """Describe this process: versions and machine, ready for ``json.dumps``.
+
+    Nothing in it names a user, a host or a path.
+    """
+    return {"versions": versions(), "machine": machine()}
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python, tokret and what numbers depend on; None where not installed."""
+    import tokret
+
+    found: dict[str, str | None] = {
+        "python": platform.python_version(),
+        "tokret": tokret.__version__,
+    }
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores this process may use, instruction sets, kernels, system."""
+    from tokret import kernels
+
+    model, flags = _processor()
+    return {
+        "cpu": model,
+        "architecture": platform.machine(),
+        "cores": cores(),
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
+        "kernels": "native" if kernels.NATIVE else "reference",
+        "os": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+    }
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def _processor() -> tuple[str, frozenset[str]]:
+    """Name of the processor and the instruction sets it lists."""
+    if sys.platform == "darwin":
+        brand = _said("sysctl", "-n", "machdep.cpu.brand_string")
+        flags = _said("sysctl", "-n", "machdep.cpu.features", "machdep.cpu.leaf7_features")
+        return brand or platform.machine(), frozenset(flags.lower().replace(".", "_").split())
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine(), frozenset()
+    fields: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    return name, frozenset(fields.get("flags", fields.get("Features", "")).split())
+
+
+def _said(*command: str) -> str:
+    try:
+        out = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return out.stdout.strip()
