@@ -21,7 +21,10 @@ MAX_SPEC = 4096  # characters; longer text is not a spec
 
 
 class Spec:
-    """A frozen dataclass that prints as the string that builds it."""
+    """A frozen dataclass that prints as the string that builds it.
+
+    A field with ``compare=False``, which changes how but not what, is not printed.
+    """
 
     name: ClassVar[str] = ""
 
@@ -29,7 +32,7 @@ class Spec:
         changed = [
             f
             for f in fields(self)  # type: ignore[arg-type]
-            if f.default is MISSING or getattr(self, f.name) != f.default
+            if f.compare and (f.default is MISSING or getattr(self, f.name) != f.default)
         ]
         args = ", ".join(f"{f.name}={_literal(getattr(self, f.name))}" for f in changed)
         return f"{self.name}({args})" if args else self.name
