@@ -1,0 +1,80 @@
+"""tokret delete: take documents out of an index."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tokret.cli.options import DryRun, IndexDir
+from tokret.cli.talk import Talk
+from tokret.errors import InputError, UsageError
+
+MANY = 1000  # documents from which on a deletion is confirmed
+
+
+def run(
+    talk: Talk,
+    path: IndexDir,
+    doc_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Documents to delete.")
+    ] = None,
+    ids: Annotated[
+        Path | None, typer.Option("--ids", help="A file with one id a line; - for standard input.")
+    ] = None,
+    missing: Annotated[
+        Literal["error", "skip"], typer.Option(help="What to do with an id that is not there.")
+    ] = "error",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Delete documents from an index, in one commit."""
+    from tokret.indexes import Index
+
+    wanted = list(dict.fromkeys([*(doc_ids or []), *(_listed(ids) if ids else [])]))
+    if not wanted:
+        raise UsageError("Name the documents to delete, or give --ids FILE.")
+    with Index.open(path) as index:
+        absent = [doc_id for doc_id in wanted if doc_id not in index]
+        if dry_run:
+            deleted = len(wanted) - len(absent)
+        else:
+            if len(wanted) - len(absent) > MANY and not yes:
+                _confirm(len(wanted) - len(absent), path)
+            deleted = index.delete(wanted, missing=missing)
+        left = len(index) - (deleted if dry_run else 0)
+    talk.result(
+        {
+            "index": str(path),
+            "dry_run": dry_run,
+            "deleted": deleted,
+            "missing": absent,
+            "documents": left,
+        }
+    )
+    if not talk.json:
+        verb = "Would delete" if dry_run else "Deleted"
+        talk.line(f"{verb} {deleted:,} documents; {left:,} {'would be ' if dry_run else ''}left")
+    if absent and (dry_run or missing == "skip"):
+        some = ", ".join(repr(doc_id) for doc_id in absent[:5])
+        talk.warn(
+            f"{len(absent):,} ids are not in the index: {some}{', ...' if len(absent) > 5 else ''}."
+        )
+
+
+def _listed(file: Path) -> list[str]:
+    """Ids of a file, one a line; empty lines are left out."""
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}).") from error
+    return [line.rstrip("\r") for line in text.split("\n") if line.rstrip("\r")]
+
+
+def _confirm(count: int, path: Path) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(f"Deleting {count:,} documents of {path} wants --yes (-y).")
+    typer.confirm(f"Delete {count:,} documents of {path}?", abort=True, err=True)

@@ -1,0 +1,38 @@
+"""Which exit status an error means, and the sentence that goes with it."""
+
+from __future__ import annotations
+
+import errno
+
+from tokret.errors import TokretError
+
+GATE = 1  # finished, but what was checked did not pass
+USAGE = 2
+RESOURCES = 5
+CTRL_C = 130
+
+_NO_ROOM = frozenset(
+    code
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "ENOMEM", "EIO", "EMFILE", "ENFILE")
+    if (code := getattr(errno, name, None)) is not None
+)
+
+
+def explained(error: BaseException) -> tuple[int, str]:
+    """Exit status and message of whatever ended a command."""
+    if isinstance(error, TokretError):
+        return error.exit_code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return CTRL_C, "Interrupted."
+    if isinstance(error, MemoryError):
+        detail = f" ({error})" if str(error) else ""
+        return RESOURCES, f"Out of memory{detail}. Close other programs, or work in smaller parts."
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error) or type(error).__name__
+        return (RESOURCES if error.errno in _NO_ROOM else USAGE), f"{where}{reason}."
+    kind = type(error).__name__
+    return USAGE, (
+        f"This is a bug in tokret: {kind}: {error}. "
+        "TOKRET_DEBUG=1 shows where; please report it with that traceback."
+    )

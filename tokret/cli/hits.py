@@ -1,0 +1,130 @@
+"""Hits as a reader sees them: rank, id, score, and the passage with what matched marked.
+
+Two strengths are told by weight and ground, not by hue alone; without colours by bold and
+underline; where a terminal has no attributes at all, by asterisks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from tokret.cli.clean import escaped, shown
+from tokret.errors import TokretError
+from tokret.types import Hit, Match
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+    from tokret.indexes import Index
+
+STRONG = 0.6  # similarity from which a match is marked as strong
+WEAK = 0.4  # similarity below which a best match says nothing
+ROOM = 420  # characters of a passage that are shown
+LEAD = 60  # characters shown before the first mark of a snippet that starts midway
+# Bold black on Okabe and Ito's sky blue: told apart by every kind of eye, on any ground.
+STYLES = {"strong": "bold #000000 on #56b4e9", "weak": "underline"}
+PLAIN = {"strong": "bold underline", "weak": "underline"}
+
+
+class Mark(NamedTuple):
+    """A stretch of the passage that answers a token of the query."""
+
+    start: int
+    end: int
+    similarity: float
+
+
+def explained(index: Index, query: str, hit: Hit) -> list[Match]:
+    """What in the hit's passage answers the query; nothing where no model can tell."""
+    try:
+        matches = index.explain(query, hit.doc_id) if query else []
+    except TokretError:
+        return []
+    return [m for m in matches if hit.start <= m.start < m.end <= hit.end]
+
+
+def marked(index: Index, query: str, hit: Hit) -> list[Mark]:
+    """The marks of one hit."""
+    return marks(hit.text, explained(index, query, hit), hit.start)
+
+
+def marks(text: str, matches: Sequence[Match], start: int = 0) -> list[Mark]:
+    """Whole words of ``text`` that answer a word of the query, in order, none overlapping.
+
+    ``start`` is where ``text`` begins in what the matches point into.
+    """
+    found: dict[tuple[int, int], float] = {}
+    for match in matches:
+        first, last = match.start - start, match.end - start
+        if match.query_start == match.query_end or not 0 <= first < last <= len(text):
+            continue
+        if match.similarity < WEAK or not any(c.isalnum() for c in text[first:last]):
+            continue
+        while first > 0 and text[first - 1].isalnum():
+            first -= 1
+        while last < len(text) and text[last].isalnum():
+            last += 1
+        found[first, last] = max(match.similarity, found.get((first, last), 0.0))
+    out: list[Mark] = []
+    for (first, last), similarity in sorted(found.items()):
+        if out and first < out[-1].end:
+            before = out.pop()
+            similarity = max(similarity, before.similarity)
+            first, last = before.start, max(last, before.end)
+        out.append(Mark(first, last, similarity))
+    return out
+
+
+def window(text: str, found: Sequence[Mark], room: int = ROOM) -> tuple[int, int]:
+    """The stretch of at most ``room`` characters that holds the most similarity."""
+    if len(text) <= room:
+        return 0, len(text)
+
+    def worth(start: int) -> float:
+        return sum(m.similarity for m in found if start <= m.start and m.end <= start + room)
+
+    starts = [0, *(max(mark.start - LEAD, 0) for mark in found)]
+    start = max(starts, key=lambda at: (worth(at), -at))
+    start = min(start, len(text) - room)
+    if start > 0:  # not in the middle of a word
+        start = next((i + 1 for i in range(start, start + LEAD) if text[i].isspace()), start)
+    end = min(start + room, len(text))
+    if end < len(text):
+        end = next((i for i in range(end, end - LEAD, -1) if text[i].isspace()), end)
+    return start, end
+
+
+def passage(console: Console, text: str, found: Sequence[Mark], room: int = ROOM) -> Text:
+    """A snippet of ``text`` with its marks."""
+    from rich.text import Text
+
+    safe = shown(text)
+    start, end = window(safe, found, room)
+    styles = PLAIN if console.no_color else STYLES
+    out = Text("... " if start > 0 else "")
+    at = start
+    for mark in found:
+        if mark.start < at or mark.end > end:
+            continue
+        strength = "strong" if mark.similarity >= STRONG else "weak"
+        word = safe[mark.start : mark.end]
+        out.append(safe[at : mark.start])
+        if console.color_system is not None:
+            out.append(word, styles[strength])
+        else:
+            out.append(f"*{word}*" if strength == "strong" else word)
+        at = mark.end
+    out.append(safe[at:end])
+    return out.append(" ..." if end < len(safe) else "")
+
+
+def hit_lines(console: Console, rank: int, hit: Hit, found: Sequence[Mark]) -> list[RenderableType]:
+    """One hit: a line with rank, score and id, and the passage below it."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    head = Text(f"{rank:>3}. ", "bold").append(escaped(hit.doc_id), "bold")
+    head.append(f"  {hit.score:.4f}", "not bold dim")
+    return [head, Padding(passage(console, hit.text, found), (0, 2, 1, 5))]

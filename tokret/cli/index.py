@@ -1,0 +1,119 @@
+"""tokret index: build an index from a corpus; the same command goes on where it stopped."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tokret.cli.corpus import (
+    Corpus,
+    EncodingErrors,
+    LengthsFile,
+    Limit,
+    OnDuplicate,
+    OnError,
+    Quarantine,
+    Reading,
+    Strict,
+    VectorsFile,
+    vectors_of,
+)
+from tokret.cli.ending import again, stopped, summary
+from tokret.cli.failure import GATE
+from tokret.cli.interrupts import Interrupts
+from tokret.cli.options import DryRun, Model, complete_backend
+from tokret.cli.progress import ProgressView
+from tokret.cli.talk import Talk
+from tokret.errors import InputError
+
+
+def run(
+    talk: Talk,
+    corpus: Corpus,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the index goes.")],
+    model: Model = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            "--backend",
+            "-b",
+            help="exact, bm25, or with parameters: 'exact(dtype=\"int8\")'.",
+            autocompletion=complete_backend,
+        ),
+    ] = "exact",
+    long: Annotated[
+        Literal["split", "truncate"],
+        typer.Option(help="Documents longer than --max-tokens: into passages, or cut."),
+    ] = "split",
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a passage; default: what the model reads.")
+    ] = None,
+    overlap: Annotated[int, typer.Option(min=0, help="Tokens that two passages share.")] = 0,
+    vectors: VectorsFile = None,
+    lengths: LengthsFile = None,
+    on_duplicate: OnDuplicate = "error",
+    on_error: OnError = "fail",
+    quarantine: Quarantine = None,
+    encoding_errors: EncodingErrors = "strict",
+    limit: Limit = None,
+    strict: Strict = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew instead of going on.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a finished index at DIR.")
+    ] = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Index a corpus. Run the same command again to continue after a stop."""
+    from tokret.indexes import Interrupted, build
+
+    reading = Reading(corpus, out, on_error, quarantine, encoding_errors, limit)
+    encoder = model or (None if vectors else "tokret-mini")
+    if dry_run:
+        from tokret.cli.estimate import estimate
+
+        estimate(talk, reading, out, backend, encoder, max_tokens)
+        return 0
+    began = time.monotonic()
+    with Interrupts(talk) as stop:
+        try:
+            with ProgressView(talk, reading.stats) as view:
+                added = build(
+                    out,
+                    reading.documents(),
+                    encoder=encoder,
+                    backend=backend,
+                    long=long,
+                    max_tokens=max_tokens,
+                    overlap=overlap,
+                    vectors=vectors_of(vectors, lengths),
+                    on_duplicate=on_duplicate,
+                    restart=restart,
+                    overwrite=overwrite,
+                    progress=view,
+                    stop=stop,
+                )
+        except InputError as error:
+            raise reading.located(error) from error
+        except (Interrupted, KeyboardInterrupt):
+            return stopped(talk, stop.status, f"To go on: {again(talk)}")
+    seconds = time.monotonic() - began
+    talk.result(
+        {
+            "index": str(out),
+            **vars(added),
+            "left_out": reading.left_out,
+            "quarantine": reading.quarantine,
+            "seconds": round(seconds, 3),
+        }
+    )
+    summary(talk, added, reading, seconds, str(out))
+    where = shlex.quote(str(out))
+    text = "--query-vectors FILE" if encoder is None and backend != "bm25" else '"your question"'
+    talk.say(f"Next: tokret search {where} {text}")
+    return GATE if strict and reading.left_out else 0

@@ -1,0 +1,74 @@
+"""The options that commands share, and what a shell may complete in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def cpus() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def complete_backend(incomplete: str) -> list[str]:
+    """Names of index backends."""
+    from tokret.indexes import backends
+
+    return [name for name in backends.names() if name.startswith(incomplete)]
+
+
+def complete_scorer(incomplete: str) -> list[str]:
+    """Names of scorers."""
+    from tokret.scoring import scorers
+
+    return [name for name in scorers.names() if name.startswith(incomplete)]
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Names of encoders."""
+    from tokret.encoders import encoders
+
+    return [name for name in encoders.names() if name.startswith(incomplete)]
+
+
+def complete_measure(incomplete: str) -> list[str]:
+    """The measures that most tables show."""
+    usual = ["nDCG@10", "R@100", "R@1000", "RR@10", "AP", "P@10", "Success@5", "Judged@10"]
+    return [name for name in usual if name.lower().startswith(incomplete.lower())]
+
+
+IndexDir = Annotated[
+    Path, typer.Argument(metavar="DIR", help="An index that `tokret index` wrote.")
+]
+K = Annotated[int, typer.Option("-k", "--k", min=1, help="Hits for each query.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, envvar="TOKRET_THREADS", help="Threads; default: all processors."
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="TOKRET_MODEL",
+        help="Encoder: a name, name(key=value), or a model folder; default: tokret-mini.",
+        autocompletion=complete_model,
+    ),
+]
+Scorer = Annotated[
+    str | None,
+    typer.Option(
+        "--scorer",
+        help="maxsim, or e.g. 'xtr(k_prime=1000)'; default: what the index takes.",
+        autocompletion=complete_scorer,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]

@@ -1,0 +1,244 @@
+"""tokret search: rank an index for one text, or for a file of queries."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from tokret.cli.clean import escaped
+from tokret.cli.options import IndexDir, Scorer, Threads, cpus
+from tokret.cli.progress import ProgressView
+from tokret.cli.talk import Talk
+from tokret.errors import InputError, UsageError
+from tokret.types import Hit, Match, Query
+
+if TYPE_CHECKING:
+    from tokret.indexes import Index
+
+BATCH = 32  # queries between two reports of progress
+Format = Literal["table", "jsonl", "trec", "msmarco"]
+
+
+def run(
+    talk: Talk,
+    path: IndexDir,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What to look for.")] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option(
+            "--queries", metavar="FILE", help="Queries instead of TEXT: BEIR, .jsonl, .tsv, or -."
+        ),
+    ] = None,
+    run_file: Annotated[
+        Path | None, typer.Option("--run", metavar="FILE", help="Write the hits to a run file.")
+    ] = None,
+    k: Annotated[
+        int | None,
+        typer.Option("-k", "--k", min=1, help="Hits a query; default: 10, with --queries 1000."),
+    ] = None,
+    scorer: Scorer = None,
+    format: Annotated[
+        Format | None,
+        typer.Option("--format", "-f", help="Default: table; trec with --queries."),
+    ] = None,
+    query_vectors: Annotated[
+        Path | None,
+        typer.Option(help="Token vectors of the queries instead of texts: .npy or .safetensors."),
+    ] = None,
+    query_lengths: Annotated[
+        Path | None, typer.Option(help="Tokens of each query in --query-vectors: .npy.")
+    ] = None,
+    allow_model_mismatch: Annotated[
+        bool,
+        typer.Option("--allow-model-mismatch", help="Search even with another model."),
+    ] = False,
+    threads: Threads = None,
+) -> None:
+    """Search an index for TEXT, or for every query of a file."""
+    from tokret.indexes import Index
+
+    asked = _asked(text, queries, query_vectors, query_lengths)
+    many = text is None
+    k = k if k is not None else 1000 if many else 10
+    form: Format = format or ("trec" if many else "table")
+    if run_file is not None and form == "table":
+        form = "trec"
+    wants_text = form in ("table", "jsonl") or talk.json
+    with Index.open(path, any_model=allow_model_mismatch) as index:
+        if scorer is None and len(index) == 0:
+            talk.warn(f"{path} holds no documents.")
+        began = time.monotonic()
+        found = _search(
+            talk,
+            index,
+            [query for _, query in asked],
+            k,
+            scorer,
+            threads or cpus(),
+            wants_text and run_file is None,
+        )
+        seconds = time.monotonic() - began
+        results = list(zip([query for query, _ in asked], found, strict=True))
+        if run_file is not None:
+            written = _write(run_file, form, results)
+            talk.result(
+                {
+                    "index": str(path),
+                    "run": str(run_file),
+                    "format": form,
+                    "k": k,
+                    "queries": len(results),
+                    "hits": written,
+                    "seconds": round(seconds, 3),
+                }
+            )
+            talk.say(f"{run_file}: {written:,} hits of {len(results):,} queries in {seconds:.2f} s")
+            talk.say(f"Next: tokret eval {shlex.quote(str(run_file))} --qrels FILE -m nDCG@10")
+        elif talk.json:
+            _object(talk, path, index, results, k, scorer, seconds)
+        elif form == "table":
+            _table(talk, index, results, many)
+            talk.say(
+                f"{sum(map(len, found))} hits among {len(index):,} documents "
+                f"in {seconds * 1000:,.0f} ms"
+            )
+        elif form == "jsonl":
+            for query, hits in results:
+                talk.json_line(
+                    {"query_id": query.query_id, "query": query.text, "hits": _ranked(hits)}
+                )
+        else:
+            _refuse_controls(results)
+            _write(Path("-"), form, results)
+
+
+def _asked(
+    text: str | None, queries: str | None, vectors: Path | None, lengths: Path | None
+) -> list[tuple[Query, Any]]:
+    """Queries with their names, and what the index is given for each."""
+    if vectors is not None:
+        if text is not None:
+            raise UsageError("Give TEXT or --query-vectors, not both.")
+        from tokret.cli.corpus import vectors_of
+        from tokret.collections import read_queries
+
+        rows = list(vectors_of(vectors, lengths) or ())
+        named = (
+            read_queries(queries)
+            if queries
+            else [Query(str(i), "") for i in range(1, len(rows) + 1)]
+        )
+        if len(named) != len(rows):
+            raise InputError(f"{vectors} holds {len(rows)} queries, {queries} {len(named)}.")
+        return list(zip(named, rows, strict=True))
+    if lengths is not None:
+        raise UsageError("--query-lengths belongs to --query-vectors FILE.")
+    if (text is None) == (queries is None):
+        raise UsageError(
+            'Give TEXT or --queries FILE: tokret search DIR "text".'
+            if text is None
+            else "Give TEXT or --queries FILE, not both."
+        )
+    if text is not None:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError("TEXT is not valid in this terminal's encoding; use UTF-8.") from None
+        return [(Query("1", text), text)]
+    from tokret.collections import read_queries
+
+    return [(query, query.text) for query in read_queries(str(queries))]
+
+
+def _search(
+    talk: Talk,
+    index: Index,
+    queries: Sequence[Any],
+    k: int,
+    scorer: str | None,
+    threads: int,
+    text: bool,
+) -> list[list[Hit]]:
+    from tokret.indexes import Progress
+
+    found: list[list[Hit]] = []
+    with ProgressView(talk, unit="queries") as view:
+        for at in range(0, len(queries), BATCH):
+            batch = queries[at : at + BATCH]
+            found += index.search_many(batch, k, scorer=scorer, threads=threads, text=text)
+            if len(queries) > 1:
+                view(Progress("search", len(found), 0, 0, 0, len(queries)))
+    return found
+
+
+def _write(path: Path, form: Format, results: list[tuple[Query, list[Hit]]]) -> int:
+    from tokret.collections import write_run
+
+    hits = {query.query_id: found for query, found in results}
+    return write_run(hits, path, format=form, name="tokret").hits  # type: ignore[arg-type]
+
+
+def _refuse_controls(results: list[tuple[Query, list[Hit]]]) -> None:
+    for query, hits in results:
+        for name in (query.query_id, *(hit.doc_id for hit in hits)):
+            if escaped(name) != name:
+                raise InputError(
+                    f"The id {escaped(name)!r} holds control characters; "
+                    "take --format jsonl, or --run FILE."
+                )
+
+
+def _ranked(hits: Sequence[Hit]) -> list[dict[str, Any]]:
+    return [{"rank": rank, **hit._asdict()} for rank, hit in enumerate(hits, 1)]
+
+
+def _object(
+    talk: Talk,
+    path: Path,
+    index: Index,
+    results: list[tuple[Query, list[Hit]]],
+    k: int,
+    scorer: str | None,
+    seconds: float,
+) -> None:
+    rows = []
+    for query, hits in results:
+        ranked = _ranked(hits)
+        if len(results) == 1 and query.text:
+            for row, hit in zip(ranked, hits, strict=True):
+                row["matches"] = _explained(index, query.text, hit)
+        rows.append({"query_id": query.query_id, "query": query.text, "hits": ranked})
+    talk.result(
+        {
+            "index": str(path),
+            "k": k,
+            "scorer": scorer,
+            "seconds": round(seconds, 6),
+            "queries": rows,
+        }
+    )
+
+
+def _table(talk: Talk, index: Index, results: list[tuple[Query, list[Hit]]], many: bool) -> None:
+    from rich.text import Text
+
+    from tokret.cli.hits import hit_lines, marked
+
+    for query, hits in results:
+        if many:
+            talk.show(Text(f"{escaped(query.query_id)}  {escaped(query.text)}", "bold"))
+        for rank, hit in enumerate(hits, 1):
+            talk.show(*hit_lines(talk.out, rank, hit, marked(index, query.text, hit)))
+        if not hits:
+            talk.say("Nothing was found.")
+
+
+def _explained(index: Index, query: str, hit: Hit) -> list[Match]:
+    from tokret.cli.hits import explained
+
+    return explained(index, query, hit)
