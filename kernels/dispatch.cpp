@@ -16,7 +16,7 @@ namespace tokret {
 
 namespace {
 
-#if 0
+#if defined(__x86_64__)
 void add_wider(std::vector<const Isa*>& sets) {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return;
@@ -26,14 +26,13 @@ void add_wider(std::vector<const Isa*>& sets) {
     __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
     if ((saved & 0x6) != 0x6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
     if (!(b & bit_AVX2)) return;
-    return;
     sets.push_back(&avx2);
     constexpr unsigned wide = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
     if ((saved & 0xe6) != 0xe6 || (b & wide) != wide) return;
     sets.push_back(&avx512);
     if (c & bit_AVX512VNNI) sets.push_back(&avx512vnni);
 }
-#elif 0
+#elif defined(__aarch64__)
 bool has_dot_products() {
 #if defined(__linux__)
     constexpr unsigned long asimddp = 1ul << 20;

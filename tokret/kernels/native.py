@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +19,8 @@ from tokret.kernels.reference import (
 )
 from tokret.registry import did_you_mean
 from tokret.types import DTYPES, Dtype, Floats, Ints, Mask, Tokens, Vectors, quantise_rows
+
+LAID_OUT: tuple[Literal["C"], Literal["A"]] = ("C", "A")  # contiguous rows at whole addresses
 
 
 def cpu_features() -> tuple[str, ...]:
@@ -58,10 +61,10 @@ def xtr_aggregate(
     """Add up as reference.xtr_aggregate does, to the bit."""
     check_retrieved(tokens, sims, offsets, missing)
     return _native.xtr_aggregate(
-        np.require(tokens, np.int64, "CA"),
-        np.require(sims, np.float32, "CA"),
-        np.require(offsets, np.int64, "CA"),
-        np.require(missing, np.float32, "CA"),
+        np.require(tokens, np.int64, LAID_OUT),
+        np.require(sims, np.float32, LAID_OUT),
+        np.require(offsets, np.int64, LAID_OUT),
+        np.require(missing, np.float32, LAID_OUT),
     )
 
 
@@ -94,7 +97,7 @@ def _token_topk(
     check_threads(threads)
     if alive is not None:
         check_alive(docs, alive)
-        alive = np.require(alive, requirements="CA")
+        alive = np.require(alive, requirements=LAID_OUT)
     vectors, scales, offsets = _arrays(docs)
     keep = min(k_prime, _native.live_tokens(offsets, alive))
     tokens = np.empty((len(rows), keep), np.int64)
@@ -112,10 +115,9 @@ def _query(query: Floats, docs: Tokens) -> tuple[Vectors, Floats | None]:
 
 def _arrays(docs: Tokens) -> tuple[Vectors, Floats | None, Ints]:
     """Lay a view out in memory where it is not; else no copy."""
-    scales = None if docs.scales is None else np.require(docs.scales, requirements="CA")
+    scales = None if docs.scales is None else np.require(docs.scales, requirements=LAID_OUT)
     return (
-        np.require(docs.vectors, requirements="CA"),
+        np.require(docs.vectors, requirements=LAID_OUT),
         scales,
-        np.require(docs.offsets, requirements="CA"),
+        np.require(docs.offsets, requirements=LAID_OUT),
     )
-
