@@ -1,0 +1,23 @@
+"""Indexes: folders of documents and token vectors that are searched."""
+
+from tokret.indexes.base import Backend, backends
+from tokret.indexes.bm25 import Bm25
+from tokret.indexes.build import build
+from tokret.indexes.exact import Exact
+from tokret.indexes.index import Index
+from tokret.indexes.ingest import Added, Interrupted, Progress
+from tokret.indexes.store import Damage, verify
+
+__all__ = [
+    "Added",
+    "Backend",
+    "Bm25",
+    "Damage",
+    "Exact",
+    "Index",
+    "Interrupted",
+    "Progress",
+    "backends",
+    "build",
+    "verify",
+]

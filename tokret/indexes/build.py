@@ -1,0 +1,179 @@
+"""The resumable build of a whole index from one stream of documents.
+
+Segments are written where they will stay. ``build.json`` says how far they are good, and
+is renewed every few seconds; the index itself appears, or is replaced, by one commit at
+the end. A build that was stopped or killed goes on when it is called again with the same
+corpus and the same settings: the documents that were taken are read again and compared
+by a running digest, but not encoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from tokret.encoders.base import Encoder, Identity
+from tokret.errors import IndexStateError, UsageError
+from tokret.indexes.base import Backend, backends
+from tokret.indexes.files import read_json, to_json, write_atomically
+from tokret.indexes.index import encoder_for
+from tokret.indexes.ingest import Added, Ingest, Interrupted, OnDuplicate, Progress, as_document
+from tokret.indexes.publish import publish
+from tokret.indexes.store import Manifest, Settings, Store
+from tokret.types import Document
+
+STATE = "build.json"
+CHECKPOINT_SECONDS = 5.0  # at most this much work is done twice
+
+
+def build(
+    path: str | os.PathLike[str],
+    documents: Iterable[Any],
+    *,
+    encoder: str | Encoder | None = "tokret-mini",
+    backend: str | Backend = "exact",
+    long: str = "split",
+    max_tokens: int | None = None,
+    overlap: int = 0,
+    normalize: bool = True,
+    vectors: Iterable[ArrayLike] | None = None,
+    on_duplicate: OnDuplicate = "error",
+    restart: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Added:
+    """Build an index at ``path``, or go on with a build that was stopped there.
+
+    ``stop`` is asked after every window of documents; True saves the state and raises
+    Interrupted. ``overwrite`` replaces a finished index, which stays readable until the
+    new one is whole. Raises UsageError where an index is in the way, IndexStateError
+    where the unfinished build was of another corpus or other settings (``restart``
+    discards it), LockedError, and InputError for a bad document.
+    """
+    chosen = backends.build(backend)
+    model = encoder_for(encoder, chosen)
+    settings = Settings(long, max_tokens, overlap, normalize)
+    identity = model and model.identity
+    plan = _plan(chosen, identity, settings, on_duplicate)
+    store = Store(path)
+    if store.path.is_file():
+        raise UsageError(f"{store.path} is a file; an index is a folder.")
+    with store.lock():
+        base = store.open().manifest.version if store.exists() else 0
+        state = _unfinished(store, base, restart)
+        if base and not overwrite:
+            raise UsageError(
+                f"{store.path} already holds an index. Add to it with `tokret add`, replace it "
+                "with --overwrite, or choose another folder."
+            )
+        ingest = Ingest(store, chosen, model, settings, on_duplicate, stop=stop, progress=progress)
+        stream = _Stream(documents)
+        if state is not None:
+            _check_plan(store, plan, state["plan"])
+            ingest.load(state["ingest"])
+            if stream.skip(ingest.consumed) != state["digest"]:
+                raise IndexStateError(
+                    f"The corpus is not the one that the unfinished build of {store.path} began "
+                    f"with (its first {ingest.consumed} documents differ). Give the same corpus, "
+                    "or start again with --restart."
+                )
+        last = time.monotonic()
+
+        def checkpoint(force: bool = False) -> None:
+            nonlocal last
+            if force or time.monotonic() - last >= CHECKPOINT_SECONDS or (stop and stop()):
+                saved = {"plan": plan, "base": base, "digest": stream.digest}
+                write_atomically(store.path / STATE, to_json({**saved, "ingest": ingest.save()}))
+                last = time.monotonic()
+
+        checkpoint(force=True)
+        ingest.checkpoint = checkpoint
+        try:
+            rows = None if vectors is None else islice(vectors, ingest.consumed, None)
+            ingest.run(stream, rows)
+        except Interrupted:
+            raise Interrupted(
+                f"Stopped after {ingest.consumed} documents; all of them are kept. "
+                "Run the same command again to go on."
+            ) from None
+        ingest.seal()
+        manifest = Manifest(base, str(chosen), identity, settings)
+        publish(store, chosen, manifest, ingest.entries())
+        (store.path / STATE).unlink(missing_ok=True)
+    return ingest.added
+
+
+class _Stream:
+    """Documents on their way, with a running digest of those that have passed."""
+
+    def __init__(self, documents: Iterable[Any]) -> None:
+        self._documents = iter(documents)
+        self._chain = b""
+        self._count = 0
+
+    @property
+    def digest(self) -> str:
+        return self._chain.hex()
+
+    def __iter__(self) -> Iterator[Document]:
+        for record in self._documents:
+            document = as_document(record, self._count)
+            link = hashlib.blake2b(self._chain, digest_size=16)
+            for field in document:
+                data = field.encode()
+                link.update(len(data).to_bytes(8, "little") + data)
+            self._chain = link.digest()
+            self._count += 1
+            yield document
+
+    def skip(self, count: int) -> str:
+        """Let ``count`` documents pass; returns their digest."""
+        for _ in islice(self, count):
+            pass
+        return self.digest
+
+
+def _plan(
+    backend: Backend, identity: Identity | None, settings: Settings, on_duplicate: str
+) -> dict[str, Any]:
+    return {
+        "backend": str(backend),
+        "model": identity and identity.spec,
+        "model_sha256": identity and identity.sha256,
+        **vars(settings),
+        "on_duplicate": on_duplicate,
+    }
+
+
+def _unfinished(store: Store, base: int, restart: bool) -> dict[str, Any] | None:
+    """State of an unfinished build that can go on; what cannot is cleared away."""
+    path = store.path / STATE
+    if not path.exists():
+        return None
+    state = None if restart else read_json(path)
+    if state is not None and state.get("base") == base:
+        return state
+    # Asked for, or the index was committed since: what is not in it is of no use.
+    if base:
+        store.collect(store.open().manifest)
+    else:
+        shutil.rmtree(store.segments, ignore_errors=True)
+    path.unlink()
+    return None
+
+
+def _check_plan(store: Store, plan: dict[str, Any], old: dict[str, Any]) -> None:
+    differ = [f"{k} was {old.get(k)!r}, is {v!r}" for k, v in plan.items() if old.get(k) != v]
+    if differ:
+        raise IndexStateError(
+            f"The unfinished build of {store.path} had other settings: {'; '.join(differ)}. Use "
+            "the same to go on, or start again with --restart."
+        )

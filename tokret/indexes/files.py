@@ -1,0 +1,251 @@
+"""Files that are written once, whole, and checked before they are believed.
+
+A column is one array in one file: raw little-endian bytes with no header. Its dtype,
+shape and a digest of every MiB stand in the segment's description, so that a size is
+known before a byte is mapped and damage is found with its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokret.errors import IndexCorruptError
+
+BLOCK = 1 << 20  # bytes under one digest: small enough to say where, few enough to list
+DIGEST = 8  # bytes of a block's BLAKE2b
+MAX_JSON = 64 << 20  # bytes of the largest description that is read
+COLUMN_DTYPES = ("|u1", "|i1", "<f2", "<f4", "<i4", "<i8", "<u8")
+
+Array = NDArray[Any]
+
+
+def block_digest(block: bytes | memoryview) -> str:
+    """Digest of one block, as hexadecimal text."""
+    return hashlib.blake2b(block, digest_size=DIGEST).hexdigest()
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put ``data`` under ``path`` so that a reader sees the old file or the new one."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def to_json(value: object) -> bytes:
+    """One JSON text, the same for the same value."""
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def read_json(path: Path, size: int | None = None, sha256: str | None = None) -> dict[str, Any]:
+    """Read a JSON object, checking its size and digest first where they are known.
+
+    Raises FileNotFoundError, or IndexCorruptError for anything but one plain object:
+    duplicate keys, deep nesting, numbers that are not finite, and texts over MAX_JSON.
+    """
+    data = read_checked(path, size)
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise IndexCorruptError(f"{path}: the contents are not those that were committed.")
+    try:
+        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise IndexCorruptError(f"{path}: not the JSON it should be: {error}.") from error
+    if not isinstance(value, dict):
+        raise IndexCorruptError(f"{path}: expected a JSON object, got {type(value).__name__}.")
+    return value
+
+
+def read_checked(path: Path, size: int | None = None) -> bytes:
+    """Read a small file whole, refusing a link, another size, or more than MAX_JSON."""
+    actual = regular_size(path)
+    if size is not None and actual != size:
+        raise IndexCorruptError(f"{path}: expected {size} bytes, got {actual}.")
+    if actual > MAX_JSON:
+        raise IndexCorruptError(f"{path}: {actual} bytes is beyond the limit of {MAX_JSON}.")
+    return path.read_bytes()
+
+
+def regular_size(path: Path) -> int:
+    """Size of a file that is neither a link nor a device."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise IndexCorruptError(f"{path}: expected a plain file.")
+    return path.stat().st_size
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) != len(pairs):
+        raise ValueError("a key stands twice")
+    return keys
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number here")
+
+
+@dataclass(frozen=True)
+class Column:
+    """The description of one array on disk."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    blocks: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        count = 1
+        for n in self.shape:
+            count *= n
+        return count * np.dtype(self.dtype).itemsize
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {"dtype": self.dtype, "shape": list(self.shape), "blocks": list(self.blocks)}
+
+    @classmethod
+    def from_dict(cls, value: object, where: str) -> Column:
+        """Read a description, refusing what no writer of ours produces."""
+        if not isinstance(value, dict) or set(value) != {"dtype", "shape", "blocks"}:
+            raise IndexCorruptError(f"{where}: expected dtype, shape and blocks.")
+        dtype, shape, blocks = value["dtype"], value["shape"], value["blocks"]
+        sizes_ok = isinstance(shape, list) and 1 <= len(shape) <= 2
+        if (
+            dtype not in COLUMN_DTYPES
+            or not sizes_ok
+            or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape)
+            or not isinstance(blocks, list)
+            or not all(isinstance(b, str) and len(b) == 2 * DIGEST for b in blocks)
+        ):
+            raise IndexCorruptError(f"{where}: a dtype, shape or digest is not valid.")
+        column = cls(dtype, tuple(shape), tuple(blocks))
+        if column.size >= 1 << 60 or len(blocks) != -(-column.size // BLOCK):
+            raise IndexCorruptError(f"{where}: {len(blocks)} digests do not cover {shape}.")
+        return column
+
+    def check_size(self, path: Path) -> None:
+        """Refuse a file of another size, before it is mapped."""
+        try:
+            actual = regular_size(path)
+        except FileNotFoundError:
+            raise IndexCorruptError(
+                f"{path}: missing; expected a file of {self.size} bytes."
+            ) from None
+        if actual != self.size:
+            raise IndexCorruptError(f"{path}: expected {self.size} bytes, got {actual}.")
+
+    def damaged_ranges(self, path: Path) -> list[tuple[int, int]]:
+        """Byte ranges whose digest is not the recorded one."""
+        bad = []
+        with open(path, "rb") as file:
+            for i, want in enumerate(self.blocks):
+                block = file.read(BLOCK)
+                if block_digest(block) != want:
+                    bad.append((i * BLOCK, i * BLOCK + len(block)))
+        return bad
+
+    def read(self, path: Path) -> Array:
+        """Read the array into memory, every digest checked."""
+        self.check_size(path)
+        data = np.fromfile(path, np.uint8)
+        for i, want in enumerate(self.blocks):
+            if block_digest(data[i * BLOCK : (i + 1) * BLOCK].data) != want:
+                raise IndexCorruptError(
+                    f"{path}: damaged between byte {i * BLOCK} and {(i + 1) * BLOCK}."
+                )
+        return data.view(self.dtype).reshape(self.shape)
+
+    def map(self, path: Path) -> Array:
+        """Map the array read-only; only its size is checked."""
+        self.check_size(path)
+        if self.size == 0:
+            return np.empty(self.shape, self.dtype)
+        return np.asarray(np.memmap(path, self.dtype, "r", shape=self.shape))
+
+
+@dataclass
+class ColumnWriter:
+    """Appends rows to one column, digesting as it goes."""
+
+    path: Path
+    dtype: str
+    width: int | None  # values in a row; None for a column of single values
+    rows: int = 0
+    blocks: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._tail = b""  # bytes since the last whole block
+        self._file: BinaryIO = open(self.path, "ab")  # noqa: SIM115  (closed by close)
+        self._file.truncate(self.rows * self.row_bytes)
+        whole = len(self.blocks) * BLOCK
+        if self.rows * self.row_bytes > whole:
+            with open(self.path, "rb") as file:
+                file.seek(whole)
+                self._tail = file.read()
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return np.dtype(self.dtype).itemsize * (1 if self.width is None else self.width)
+
+    def append(self, values: Array) -> None:
+        """Write rows; their dtype and width must be the column's."""
+        rows = np.ascontiguousarray(values, self.dtype)
+        data = rows.tobytes()
+        self._file.write(data)
+        self.rows += len(rows)
+        view = memoryview(self._tail + data)
+        whole = len(view) - len(view) % BLOCK
+        for at in range(0, whole, BLOCK):
+            self.blocks.append(block_digest(view[at : at + BLOCK]))
+        self._tail = bytes(view[whole:])
+
+    def sync(self) -> None:
+        """Make what was appended survive a power cut."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> Column:
+        """Finish the file and describe it."""
+        self.sync()
+        self._file.close()
+        shape = (self.rows,) if self.width is None else (self.rows, self.width)
+        last = [block_digest(self._tail)] if self._tail else []
+        return Column(self.dtype, shape, (*self.blocks, *last))
+
+    def abandon(self) -> None:
+        """Let go of the file without finishing it."""
+        self._file.close()
+
+    def state(self) -> dict[str, Any]:
+        """What a later process needs in order to go on appending."""
+        return {
+            "dtype": self.dtype,
+            "width": self.width,
+            "rows": self.rows,
+            "blocks": list(self.blocks),
+        }

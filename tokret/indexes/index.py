@@ -1,0 +1,468 @@
+"""The index as its users hold it: add, delete, search, explain."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tokret.encoders import Encoder, Identity, encoders
+from tokret.errors import IndexCorruptError, InputError, ModelMismatchError, UsageError
+from tokret.indexes.base import Backend, Request, Searcher, backends
+from tokret.indexes.ingest import Added, Ingest, OnDuplicate, Progress, unit_rows
+from tokret.indexes.publish import publish, surviving
+from tokret.indexes.store import (
+    FORMAT,
+    Manifest,
+    Settings,
+    Snapshot,
+    Store,
+    verify,
+)
+from tokret.scoring import Scorer, scorers
+from tokret.types import Floats, Hit, Ints, Match, Tokens
+
+
+def encoder_for(encoder: str | Encoder | None, backend: Backend) -> Encoder | None:
+    """The encoder that an index of this backend needs, or None."""
+    if not backend.encodes:
+        return None
+    if encoder is None:
+        raise UsageError(
+            f"A {backend.name} index needs a model; for vectors of your own, name their width: "
+            "encoder='precomputed(dim=128)'."
+        )
+    return encoders.build(encoder)
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """One version of the index, ready for queries. Never changes, so threads may share it."""
+
+    snapshot: Snapshot
+    searcher: Searcher
+    doc_of: Ints  # [N] document of each passage, numbered through all segments
+    first_doc: Ints  # [S + 1] first document of each segment
+    first_passage: Ints  # [S + 1] first passage of each segment
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, backend: Backend) -> _View:
+        segments = snapshot.segments
+        first_doc = np.cumsum([0, *(s.documents for s in segments)], dtype=np.int64)
+        first_passage = np.cumsum([0, *(s.passages for s in segments)], dtype=np.int64)
+        owners = [
+            np.repeat(np.arange(s.documents) + base, np.diff(s.passage_offsets))
+            for s, base in zip(segments, first_doc[:-1], strict=True)
+        ]
+        doc_of = np.concatenate([np.empty(0, np.int64), *owners])
+        return cls(snapshot, backend.searcher(snapshot), doc_of, first_doc, first_passage)
+
+    def doc_id(self, doc: int) -> str:
+        segment, d = self._place(doc)
+        return self.snapshot.segments[segment].doc_id(d)
+
+    def _place(self, doc: int) -> tuple[int, int]:
+        segment = int(np.searchsorted(self.first_doc, doc, side="right")) - 1
+        return segment, doc - int(self.first_doc[segment])
+
+    def hit(self, doc: int, passage: int, score: float, text: bool) -> Hit:
+        s, d = self._place(doc)
+        segment = self.snapshot.segments[s]
+        span = segment.passage_spans[passage - int(self.first_passage[s])]
+        start, end = int(span[0]), int(span[1])
+        shown = segment.text(d)[start:end] if text else ""
+        return Hit(segment.doc_id(d), score, start, end, shown)
+
+
+class Index:
+    """A searchable folder of documents. Make one with ``create`` or ``open``.
+
+    Searching is safe from several threads and lets other threads run. One process at a
+    time may write; readers keep the version they opened until ``refresh``.
+    """
+
+    def __init__(self, store: Store, encoder: Encoder | None, any_model: bool = False) -> None:
+        self._store = store
+        self._any_model = any_model
+        self._guard = threading.Lock()
+        snapshot = store.open()
+        self._backend = backends.build(snapshot.manifest.backend)
+        self._view: _View | None = _View.of(snapshot, self._backend)
+        self._encoder = None if encoder is None else self._accept(encoder)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        encoder: str | Encoder | None = "tokret-mini",
+        backend: str | Backend = "exact",
+        long: Literal["split", "truncate"] = "split",
+        max_tokens: int | None = None,
+        overlap: int = 0,
+        normalize: bool = True,
+    ) -> Index:
+        """Make an empty index.
+
+        Documents longer than the encoder reads, or than ``max_tokens``, are split into
+        passages that share ``overlap`` tokens, or truncated (``long``). ``normalize``
+        brings vectors given to ``add`` to unit length. Raises UsageError where the folder
+        already holds an index.
+        """
+        chosen = backends.build(backend)
+        model = encoder_for(encoder, chosen)
+        settings = Settings(long, max_tokens, overlap, normalize)
+        store = Store(path)
+        if store.path.is_file():
+            raise UsageError(f"{store.path} is a file; an index is a folder.")
+        with store.lock():
+            if store.exists():
+                raise UsageError(f"{store.path} already holds an index; use Index.open.")
+            publish(store, chosen, Manifest(0, str(chosen), model and model.identity, settings), ())
+        return cls(store, model)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        encoder: str | Encoder | None = None,
+        verify: Literal["none", "quick", "full"] = "quick",
+        any_model: bool = False,
+    ) -> Index:
+        """Open the current version of an index.
+
+        Without ``encoder``, the one that the index names is loaded at the first text query.
+        ``full`` verification reads every byte first; sizes and descriptions are checked in
+        any case. Raises IndexMissingError, IndexCorruptError, IndexFormatError, and
+        ModelMismatchError unless ``any_model``.
+        """
+        if verify not in ("none", "quick", "full"):
+            raise UsageError(f"verify must be 'none', 'quick' or 'full', got {verify!r}.")
+        if verify == "full":
+            _refuse_damage(path)
+        chosen = encoders.build(encoder) if encoder is not None else None
+        return cls(Store(path), chosen, any_model)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files; the index cannot be used afterwards."""
+        self._view = None
+
+    def refresh(self) -> bool:
+        """Move to the current version; True where it is another than before."""
+        version = self._state.snapshot.manifest.version
+        snapshot = self._store.open()
+        if snapshot.manifest.version == version:
+            return False
+        self._view = _View.of(snapshot, self._backend)
+        return True
+
+    @property
+    def _state(self) -> _View:
+        if self._view is None:
+            raise UsageError(f"The index {self._store.path} is closed; open it again.")
+        return self._view
+
+    @property
+    def path(self) -> str:
+        """The folder."""
+        return str(self._store.path)
+
+    @property
+    def backend(self) -> Backend:
+        """How it is stored and searched."""
+        return self._backend
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """The model of its vectors, loaded when first asked for; None on a lexical index."""
+        identity = self._state.snapshot.manifest.encoder
+        if self._encoder is None and identity is not None:
+            with self._guard:
+                if self._encoder is None:
+                    self._encoder = self._accept(encoders.build(identity.spec))
+        return self._encoder
+
+    def _accept(self, encoder: Encoder) -> Encoder:
+        ours, theirs = self._state.snapshot.manifest.encoder, encoder.identity
+        if ours is None:
+            raise UsageError(f"A {self._backend.name} index uses no model.")
+        if ours.dim != theirs.dim or (ours.sha256 != theirs.sha256 and not self._any_model):
+            raise ModelMismatchError(
+                f"{self._store.path} holds vectors of {_named(ours)}; got {_named(theirs)}. Use the "
+                "index's own model, or build it again with this one."
+            )
+        return encoder
+
+    # -- changing ---------------------------------------------------------------------
+
+    def add(
+        self,
+        documents: Iterable[Any],
+        *,
+        vectors: Iterable[ArrayLike] | None = None,
+        on_duplicate: OnDuplicate = "error",
+        progress: Callable[[Progress], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Added:
+        """Add documents in one commit: all of them, or after an error none.
+
+        A document is a Document, (id, text), (id, text, title), or a mapping with id,
+        text and title. ``vectors``, arrays [T_i, H] one a document, take the place of
+        encoding. An id that is there already is an error, or is skipped, or replaces.
+        Raises InputError that names the document, LockedError, Interrupted.
+        """
+        manifest = self._state.snapshot.manifest
+        model = self.encoder if self._backend.encodes else None
+        with self._store.lock():
+            before = self._store.open()
+            ingest = Ingest(
+                self._store,
+                self._backend,
+                model,
+                manifest.settings,
+                on_duplicate,
+                before=before,
+                progress=progress,
+                stop=stop,
+            )
+            try:
+                ingest.run(documents, vectors)
+                ingest.seal()
+                if ingest.sealed:
+                    old = surviving(self._store, before, ingest.deleted)
+                    entries = [*old, *ingest.entries()]
+                    publish(self._store, self._backend, before.manifest, entries)
+            except BaseException:
+                if self._store.open().manifest.version == before.manifest.version:
+                    ingest.discard()
+                raise
+        self.refresh()
+        return ingest.added
+
+    def delete(self, doc_ids: Iterable[str], *, missing: Literal["error", "skip"] = "error") -> int:
+        """Delete documents in one commit; returns how many.
+
+        Raises UsageError for an id that is not there, unless ``missing`` is "skip".
+        """
+        if isinstance(doc_ids, str):
+            raise UsageError(f"delete takes several ids; for one, write [{doc_ids!r:.200}].")
+        with self._store.lock():
+            before = self._store.open()
+            gone: dict[str, set[int]] = {}
+            for doc_id in doc_ids:
+                place = before.find(doc_id)
+                if place is not None:
+                    segment = before.segments[place[0]].path.name
+                    gone.setdefault(segment, set()).add(place[1])
+                elif missing == "error":
+                    raise UsageError(f"No document {doc_id!r:.200}; nothing was deleted.")
+            if gone:
+                entries = surviving(self._store, before, gone)
+                publish(self._store, self._backend, before.manifest, entries)
+        self.refresh()
+        return sum(map(len, gone.values()))
+
+    # -- asking -----------------------------------------------------------------------
+
+    def search(
+        self,
+        query: str | ArrayLike,
+        k: int = 10,
+        *,
+        scorer: str | Scorer | None = None,
+        threads: int = 1,
+        text: bool = True,
+    ) -> list[Hit]:
+        """Rank documents for one query: the best ``k``, best first, ties by document id.
+
+        ``query`` is a text or its token vectors [Q, H]. A document scores as its best
+        passage. ``text=False`` leaves the passages' text out of the hits. Raises UsageError
+        for k < 1 and for a scorer that the backend does not have.
+        """
+        queries = [query] if isinstance(query, str) else [np.asarray(query)]
+        return self.search_many(queries, k, scorer=scorer, threads=threads, text=text)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str | ArrayLike],
+        k: int = 10,
+        *,
+        scorer: str | Scorer | None = None,
+        threads: int = 1,
+        text: bool = True,
+    ) -> list[list[Hit]]:
+        """Rank documents for each query, as ``search`` does; queries share the threads."""
+        if k < 1:
+            raise UsageError(f"k must be at least 1, got {k}.")
+        if threads < 1:
+            raise UsageError(f"threads must be at least 1, got {threads}.")
+        if isinstance(queries, str):
+            raise UsageError("search_many takes a list of queries; use search for one.")
+        view = self._state
+        chosen = None if scorer is None else scorers.build(scorer)
+        requests = self._requests(queries)
+
+        def rank(request: Request, inner: int) -> list[Hit]:
+            passages, scores = view.searcher.rank(request, chosen, inner)
+            return _best(view, passages, scores, k, text)
+
+        if len(requests) == 1 or threads == 1:
+            return [rank(request, threads) for request in requests]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(lambda request: rank(request, 1), requests))
+
+    def _requests(self, queries: Sequence[str | ArrayLike]) -> list[Request]:
+        texts = [query for query in queries if isinstance(query, str)]
+        encoded: Iterable[Floats | None] = [None] * len(texts)
+        if texts and self._backend.encodes and self.encoder is not None:
+            encoded = self.encoder.encode_queries([_clean(text) for text in texts]).tokens
+        vectors = iter(encoded)
+        return [
+            Request(query, next(vectors))
+            if isinstance(query, str)
+            else Request(None, self._query_vectors(query, i))
+            for i, query in enumerate(queries)
+        ]
+
+    def _query_vectors(self, query: ArrayLike, i: int) -> Floats:
+        try:
+            rows = Tokens.of([query])[0]
+        except InputError as error:
+            message = str(error).replace("Passage 0", f"Query {i}")
+            raise InputError(f"{message} A query is a text, or vectors [Q, H].") from error
+        return unit_rows(rows)[0] if self._state.snapshot.manifest.settings.normalize else rows
+
+    def explain(self, query: str, doc_id: str) -> list[Match]:
+        """For each query token, the token of the document that answers it best.
+
+        Character ranges point into ``query`` and into ``document(doc_id)``. On a lexical
+        index, the words that query and document share. Raises UsageError for an id that
+        is not there.
+        """
+        view = self._state
+        s, d = self._find(view, doc_id)
+        segment = view.snapshot.segments[s]
+        encoder = self.encoder
+        if encoder is None:
+            return self._backend.matches(query, segment.text(d))
+        first, last = segment.passage_offsets[d : d + 2].tolist()
+        base = int(view.first_passage[s])
+        rows = [view.searcher.passage_tokens(base + n) for n in range(first, last)]
+        vectors = np.concatenate([row for row in rows if row is not None])
+        encoded = encoder.encode_queries([_clean(query)])
+        if len(vectors) == 0:
+            return []
+        start = int(segment.token_offsets[first])
+        spans = segment.map("token_spans")[start : start + len(vectors)]
+        sims = encoded.tokens[0] @ vectors.T
+        best = sims.argmax(axis=1)
+        return [
+            Match(*map(int, place), *map(int, spans[t]), float(sims[q, t]))
+            for q, (place, t) in enumerate(zip(encoded.spans, best, strict=True))
+        ]
+
+    def document(self, doc_id: str) -> str:
+        """Contents of a document: title, a space, text. Raises UsageError if it is not there."""
+        view = self._state
+        s, d = self._find(view, doc_id)
+        return view.snapshot.segments[s].text(d)
+
+    @staticmethod
+    def _find(view: _View, doc_id: str) -> tuple[int, int]:
+        place = view.snapshot.find(doc_id)
+        if place is None:
+            raise UsageError(f"No document {doc_id!r:.200} in {view.snapshot.path}.")
+        return place
+
+    def __contains__(self, doc_id: object) -> bool:
+        return isinstance(doc_id, str) and self._state.snapshot.find(doc_id) is not None
+
+    def __len__(self) -> int:
+        return self._state.snapshot.documents
+
+    def info(self) -> dict[str, Any]:
+        """What the index holds and how it was made; JSON-able."""
+        snapshot = self._state.snapshot
+        manifest, segments = snapshot.manifest, snapshot.segments
+        stored = sum(segment.documents for segment in segments)
+        derived = [snapshot.derived] if snapshot.derived else []
+        return {
+            "path": str(snapshot.path),
+            "format": FORMAT,
+            "version": manifest.version,
+            "backend": manifest.backend,
+            "encoder": manifest.encoder and vars(manifest.encoder).copy(),
+            "settings": vars(manifest.settings).copy(),
+            "documents": snapshot.documents,
+            "deleted": stored - snapshot.documents,
+            "passages": sum(segment.passages for segment in segments),
+            "tokens": sum(segment.tokens for segment in segments),
+            "segments": len(segments),
+            "bytes": sum(segment.bytes for segment in [*segments, *derived]),
+        }
+
+
+def _best(view: _View, passages: Ints, scores: Floats, k: int, text: bool) -> list[Hit]:
+    """The ``k`` best documents of some passages [C], rising, and their scores [C]."""
+    if np.isnan(scores).any():
+        raise IndexCorruptError(
+            f"{view.snapshot.path}: a score is not a number; run `tokret verify` on the index."
+        )
+    found = np.isfinite(scores)
+    passages, scores = passages[found], scores[found]
+    if len(passages) == 0:
+        return []
+    docs = view.doc_of[passages]
+    starts = np.flatnonzero(np.diff(docs, prepend=-1))
+    best = np.maximum.reduceat(scores, starts)
+    chosen = np.arange(len(best))
+    ids: dict[int, str] = {}
+    if len(best) > k:
+        least = np.partition(best, len(best) - k)[len(best) - k]
+        above, tied = np.flatnonzero(best > least), np.flatnonzero(best == least)
+        if len(above) + len(tied) > k:
+            ids = {int(c): view.doc_id(int(docs[starts[c]])) for c in tied}
+            tied = np.array(sorted(tied.tolist(), key=ids.__getitem__)[: k - len(above)])
+        chosen = np.concatenate([above, tied])
+    hits = []
+    for c in chosen.tolist():
+        end = starts[c + 1] if c + 1 < len(starts) else len(scores)
+        passage = int(passages[starts[c] + int(scores[starts[c] : end].argmax())])
+        hits.append(view.hit(int(docs[starts[c]]), passage, float(best[c]), text))
+    return sorted(hits, key=lambda hit: (-hit.score, hit.doc_id))
+
+
+def _clean(text: str) -> str:
+    """A query with lone surrogates replaced: it may come from anywhere."""
+    return "".join("�" if "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+def _named(identity: Identity) -> str:
+    return f"{identity.spec} (sha256 {identity.sha256[:12]}…, {identity.dim} dimensions)"
+
+
+def _refuse_damage(path: str | os.PathLike[str]) -> None:
+    damages = verify(path, "full")
+    if damages:
+        shown = "; ".join(f"{d.file}: {d.message}" for d in damages[:3])
+        more = f" and {len(damages) - 3} more" if len(damages) > 3 else ""
+        raise IndexCorruptError(f"{os.fspath(path)}: {shown}{more}.")

@@ -1,0 +1,383 @@
+"""Documents in, segments out: split, encode, append, a window at a time.
+
+Memory is bounded by a window of documents and a segment's list of ids, whatever the
+length of the stream.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tokret.encoders.base import Encoder, Spans
+from tokret.encoders.passages import split
+from tokret.errors import InputError, TokretError, UsageError
+from tokret.indexes.base import Backend
+from tokret.indexes.files import Array
+from tokret.indexes.segment import (
+    DOCUMENT_COLUMNS,
+    TOKEN_COLUMNS,
+    Layout,
+    Segment,
+    SegmentWriter,
+)
+from tokret.indexes.store import Entry, Settings, Snapshot, Store
+from tokret.types import Document, Floats, Ints, Tokens
+
+WINDOW_DOCUMENTS = 512  # enough of one length to make batches without padding
+WINDOW_CHARACTERS = 500_000  # about 125,000 tokens: 64 MB of float32 vectors at width 128
+SEGMENT_BYTES = 2 << 30  # a segment is sealed beyond this
+SEGMENT_DOCUMENTS = 1 << 20  # or beyond this, so that its list of ids stays small
+UNIT = 1e-3  # a length this near to 1 is left as it is
+
+OnDuplicate = Literal["error", "skip", "replace"]
+
+
+class Interrupted(TokretError):
+    """Work was stopped on request; nothing that was acknowledged is lost."""
+
+    exit_code = 130
+
+
+class Progress(NamedTuple):
+    """How far a long piece of work has come; ``total`` documents, where known."""
+
+    stage: str
+    documents: int
+    passages: int
+    tokens: int
+    bytes: int
+    total: int | None = None
+
+
+@dataclass
+class Added:
+    """What became of the documents that were given."""
+
+    documents: int = 0
+    passages: int = 0
+    tokens: int = 0
+    truncated: int = 0  # documents of which an end was cut off
+    skipped: int = 0  # documents left out because their id was there
+    replaced: int = 0  # documents that took the place of an older one
+    empty: int = 0  # documents without any text
+
+
+def as_document(record: Document | Mapping[str, Any] | Sequence[str], i: int) -> Document:
+    """Read one document of a Python caller. Raises InputError that names its place."""
+    if isinstance(record, Mapping):
+        doc_id = record.get("id", record.get("_id", record.get("doc_id")))
+        document = Document(doc_id, record.get("text"), record.get("title") or "")  # type: ignore[arg-type]
+    elif isinstance(record, tuple | list) and len(record) in (2, 3):
+        document = Document(*record)
+    else:
+        raise InputError(
+            f"Document {i} must be a Document, (id, text), or a mapping with id and text; "
+            f"got {type(record).__name__}."
+        )
+    for name, value in document._asdict().items():
+        if not isinstance(value, str):
+            raise InputError(f"Document {i}: {name} must be a string, got {value!r:.80}.")
+        if any("\ud800" <= c <= "\udfff" for c in value) and not _encodable(value):
+            raise InputError(f"Document {i}: {name} holds a lone surrogate, which is no character.")
+    if not document.doc_id:
+        raise InputError(f"Document {i} has an empty id.")
+    return document
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@dataclass(eq=False)
+class Ingest:
+    """Writes a stream of documents into new segments of a store."""
+
+    store: Store
+    backend: Backend
+    encoder: Encoder | None
+    settings: Settings
+    on_duplicate: OnDuplicate = "error"
+    before: Snapshot | None = None  # what is there already
+    stop: Callable[[], bool] | None = None
+    progress: Callable[[Progress], None] | None = None
+    checkpoint: Callable[[], None] | None = None  # called when all appended rows are whole
+    added: Added = field(default_factory=Added)
+    consumed: int = 0  # documents taken from the stream
+    total: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.on_duplicate not in get_args(OnDuplicate):
+            raise UsageError(
+                f"on_duplicate must be 'error', 'skip' or 'replace', got {self.on_duplicate!r}."
+            )
+        self.sealed: list[Entry] = []
+        self.deleted: dict[str, set[int]] = {}  # segment id -> documents replaced meanwhile
+        self.writer: SegmentWriter | None = None
+        self._ids: list[str] = []  # of the segment being written
+        self._places: dict[str, int] = {}  # the same, the other way round
+        self._segments: list[Segment] = []  # the sealed ones, opened
+        self._overhead: int | None = None  # tokens that the encoder adds to any text
+
+    def run(self, documents: Iterable[Any], vectors: Iterable[ArrayLike] | None = None) -> None:
+        """Take every document; ``vectors`` [T_i, H], if given, stand beside them."""
+        if vectors is not None and not self.backend.encodes:
+            raise UsageError(f"A {self.backend.name} index takes no vectors.")
+        rows = None if vectors is None else iter(vectors)
+        for window in self._windows(documents):
+            given = None if rows is None else self._take(rows, len(window))
+            self._window(window, given)
+            if self.writer is not None and (
+                self.writer.size > SEGMENT_BYTES or self.writer.documents > SEGMENT_DOCUMENTS
+            ):
+                self.seal()
+            if self.progress is not None:
+                self.progress(self.state())
+            if self.checkpoint is not None:
+                self.checkpoint()
+            if self.stop is not None and self.stop():
+                raise Interrupted("Stopped on request.")
+        if rows is not None and next(rows, None) is not None:
+            raise InputError(f"There are more vectors than documents ({self.consumed}).")
+
+    def state(self) -> Progress:
+        """How far it has come."""
+        writing = 0 if self.writer is None else self.writer.size
+        return Progress(
+            "encode" if self.backend.encodes else "store",
+            self.consumed,
+            self.added.passages,
+            self.added.tokens,
+            writing + sum(segment.bytes for segment in self._segments),
+            self.total,
+        )
+
+    def seal(self) -> None:
+        """Finish the segment being written, if any."""
+        if self.writer is None:
+            return
+        entry = Entry.from_dict(self.writer.seal(self._ids), self.writer.path.name)
+        self._sealed(entry)
+        self.writer, self._ids, self._places = None, [], {}
+
+    def _sealed(self, entry: Entry) -> None:
+        self.sealed.append(entry)
+        self._segments.append(Segment(self.store.segments / entry.id, vars(entry)))
+
+    def discard(self) -> None:
+        """Remove everything that was written."""
+        if self.writer is not None:
+            self.writer.discard()
+        for segment in self._segments:
+            shutil.rmtree(segment.path, ignore_errors=True)
+
+    def entries(self) -> list[Entry]:
+        """The new segments, each with the documents that were replaced in it."""
+        return [
+            self.store.write_deletes(entry, sorted(self.deleted[entry.id]))
+            if entry.id in self.deleted
+            else entry
+            for entry in self.sealed
+        ]
+
+    def save(self) -> dict[str, Any]:
+        """What ``load`` needs, JSON-able, after making all rows durable."""
+        if self.writer is not None:
+            self.writer.sync()
+        return {
+            "consumed": self.consumed,
+            "added": asdict(self.added),
+            "sealed": [entry.to_dict() for entry in self.sealed],
+            "deleted": {name: sorted(gone) for name, gone in self.deleted.items()},
+            "writing": self.writer and {"id": self.writer.path.name, **self.writer.state()},
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``save`` gave."""
+        self.consumed = state["consumed"]
+        self.added = Added(**state["added"])
+        self.deleted = {name: set(gone) for name, gone in state["deleted"].items()}
+        for value in state["sealed"]:
+            self._sealed(Entry.from_dict(value, "build.json"))
+        if state["writing"] is not None:
+            path = self.store.segments / state["writing"]["id"]
+            self.writer = SegmentWriter.resume(path, state["writing"])
+            self._ids = self.writer.read_ids()
+            self._places = {doc_id: d for d, doc_id in enumerate(self._ids)}
+
+    def _windows(self, documents: Iterable[Any]) -> Iterator[list[Document]]:
+        window: list[Document] = []
+        size = 0
+        for i, record in enumerate(documents, self.consumed):
+            document = as_document(record, i)
+            window.append(document)
+            size += len(document.text) + len(document.title)
+            if len(window) == WINDOW_DOCUMENTS or size >= WINDOW_CHARACTERS:
+                yield window
+                window, size = [], 0
+        if window:
+            yield window
+
+    def _take(self, rows: Iterator[ArrayLike], count: int) -> list[ArrayLike]:
+        taken = [row for row, _ in zip(rows, range(count), strict=False)]
+        if len(taken) < count:
+            raise InputError(
+                f"There are fewer vectors ({self.consumed + len(taken)}) than documents."
+            )
+        return taken
+
+    def _window(self, window: list[Document], vectors: list[ArrayLike] | None) -> None:
+        keep = self._without_duplicates(window)
+        contents = [window[i].contents for i in keep]
+        if not self.backend.encodes:
+            writer = self._open_writer(0)
+            spans = [np.array([[0, len(text)]], np.int64) for text in contents]
+        elif vectors is not None:
+            tokens = self._checked([vectors[i] for i in keep], [window[i].doc_id for i in keep])
+            writer = self._open_writer(tokens.width)
+            count = len(tokens.vectors)
+            blank = np.zeros((count, 2), np.int32), np.full(count, -1, np.int32)
+            self._append(writer, tokens, *blank)
+            spans = [np.array([[0, len(text)]], np.int64) for text in contents]
+        else:
+            if self.encoder is None:
+                raise UsageError("This index takes vectors: give them beside the documents.")
+            writer = self._open_writer(self.encoder.identity.dim)
+            spans = self._encode(writer, self.encoder, contents)
+        for d, i in enumerate(keep, len(self._ids)):
+            self._ids.append(window[i].doc_id)
+            self._places[window[i].doc_id] = d
+        writer.add_documents([window[i].doc_id for i in keep], contents, spans)
+        self.consumed += len(window)
+        self.added.documents += len(keep)
+        self.added.passages += sum(map(len, spans))
+        self.added.empty += sum(not text.strip() for text in contents)
+
+    def _open_writer(self, width: int) -> SegmentWriter:
+        if self.writer is None:
+            tokens = {**TOKEN_COLUMNS, **self.backend.layout(width)} if self.backend.encodes else {}
+            layout: Layout = {**DOCUMENT_COLUMNS, **tokens}
+            path = self.store.new_segment_path()
+            self.writer = SegmentWriter(path, self.backend.kind, layout)
+        return self.writer
+
+    def _append(self, writer: SegmentWriter, tokens: Tokens, spans: Spans, ids: Array) -> None:
+        ends = writer.tokens + tokens.offsets[1:]
+        columns = self.backend.columns(tokens)
+        writer.append(token_ends=ends, token_spans=spans, token_ids=ids, **columns)
+        self.added.tokens += len(tokens.vectors)
+
+    def _encode(self, writer: SegmentWriter, encoder: Encoder, texts: list[str]) -> list[Ints]:
+        """Append the tokens of all passages; returns the passages [n, 2] of each text."""
+        if self._overhead is None:
+            self._overhead = len(encoder.encode_documents([""]).tokens.vectors)
+        limit = self.settings.max_tokens or encoder.max_tokens
+        budget = max(1, min(limit, encoder.max_tokens) - self._overhead)
+        spans = [
+            split(encoder.token_spans(text), text, budget, self.settings.overlap)
+            if len(text) > budget  # a token covers at least one character
+            else np.array([[0, len(text)]], np.int64)
+            for text in texts
+        ]
+        cut = np.zeros(len(texts), np.bool_)
+        if self.settings.long == "truncate":
+            cut |= [len(ranges) > 1 for ranges in spans]
+            spans = [ranges[:1] for ranges in spans]
+        passages = [(t, int(a), int(b)) for t, ranges in enumerate(spans) for a, b in ranges]
+        for chunk in _bounded(passages):
+            encoded = encoder.encode_documents([texts[t][a:b] for t, a, b in chunk])
+            starts = np.repeat([a for _, a, _ in chunk], np.diff(encoded.tokens.offsets))
+            places = encoded.spans + starts[:, None].astype(np.int32)
+            self._append(writer, encoded.tokens, places, encoded.token_ids)
+            for (t, _, _), truncated in zip(chunk, encoded.truncated, strict=True):
+                cut[t] |= truncated
+        self.added.truncated += int(cut.sum())
+        return spans
+
+    def _checked(self, vectors: list[ArrayLike], ids: list[str]) -> Tokens:
+        """Given vectors as float32, of unit length where the settings ask for it."""
+        width = None if self.encoder is None else self.encoder.identity.dim
+        tokens = Tokens.of(vectors, width=width)
+        if width is not None and tokens.width != width:
+            raise InputError(f"The vectors have width {tokens.width}, the index has {width}.")
+        if not self.settings.normalize:
+            return tokens
+        scaled, lengths = unit_rows(tokens.vectors.astype(np.float32))
+        if (lengths == 0).any():
+            token = int(np.argmin(lengths))
+            passage = int(np.searchsorted(tokens.offsets, token, side="right")) - 1
+            raise InputError(
+                f"Document {ids[passage]!r:.200}: token {token - tokens.offsets[passage]} is a zero "
+                "vector, which has no direction. Drop it, or build with normalize=False."
+            )
+        return Tokens(scaled, tokens.offsets)
+
+    def _without_duplicates(self, window: list[Document]) -> list[int]:
+        """Places in the window to keep; an older document that gives way is marked deleted."""
+        keep: dict[str, int] = {}
+        for i, document in enumerate(window):
+            doc_id = document.doc_id
+            place = None if doc_id in keep else self._find(doc_id)
+            if doc_id in keep or place is not None:
+                if self.on_duplicate == "error":
+                    raise InputError(
+                        f"Document {self.consumed + i}: the id {doc_id!r:.200} is there already; "
+                        "ids are unique. Choose on_duplicate 'skip' or 'replace' to go on."
+                    )
+                if self.on_duplicate == "skip":
+                    self.added.skipped += 1
+                    continue
+                self.added.replaced += 1
+                keep.pop(doc_id, None)
+                if place is not None:
+                    self.deleted.setdefault(place[0], set()).add(place[1])
+            keep[doc_id] = i
+        return list(keep.values())
+
+    def _find(self, doc_id: str) -> tuple[str, int] | None:
+        """Segment and number of the live document with this id, old or new."""
+        if self.writer is not None and doc_id in self._places:
+            return self.writer.path.name, self._places[doc_id]
+        for segment in self._segments:
+            name = segment.path.name
+            for d in segment.find(doc_id):
+                if d not in self.deleted.get(name, ()):
+                    return name, d
+        place = self.before and self.before.find(doc_id)
+        if self.before is not None and place is not None:
+            name = self.before.segments[place[0]].path.name
+            if place[1] not in self.deleted.get(name, ()):
+                return name, place[1]
+        return None
+
+
+def unit_rows(rows: Floats) -> tuple[Floats, Array]:
+    """Rows [T, H] of unit length, and what their lengths [T] were; zero rows stay zero."""
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+    far = (np.abs(lengths - 1) > UNIT) & (lengths > 0)
+    scaled = rows.copy()
+    scaled[far] = (rows[far] / lengths[far, None]).astype(np.float32)
+    return scaled, lengths
+
+
+def _bounded(passages: list[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
+    """Cut a list of passages (text, start, end) so that none is too much to encode at once."""
+    chunk: list[tuple[int, int, int]] = []
+    size = 0
+    for passage in passages:
+        chunk.append(passage)
+        size += passage[2] - passage[1]
+        if size >= WINDOW_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

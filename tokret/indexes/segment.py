@@ -1,0 +1,305 @@
+"""A segment: documents, their passages and their tokens, written once.
+
+A folder of columns and ``segment.json``, which describes them. Documents are numbered
+in the order they came; document ``d`` owns passages ``passage_ends[d-1]:passage_ends[d]``
+and passage ``n`` owns tokens ``token_ends[n-1]:token_ends[n]``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokret.errors import IndexCorruptError, IndexStateError
+from tokret.indexes.files import (
+    Array,
+    Column,
+    ColumnWriter,
+    read_json,
+    sync_directory,
+    to_json,
+    write_atomically,
+)
+from tokret.types import Ints
+
+DESCRIPTION = "segment.json"
+Layout = Mapping[str, tuple[str, int | None]]  # column -> dtype, values in a row
+
+DOCUMENT_COLUMNS: Layout = {
+    "doc_ids": ("|u1", None),  # UTF-8, end to end
+    "doc_id_ends": ("<i8", None),
+    "texts": ("|u1", None),  # UTF-8, end to end
+    "text_ends": ("<i8", None),
+    "passage_ends": ("<i8", None),
+    "passage_spans": ("<i8", 2),  # character ranges in the document's text
+}
+LOOKUP_COLUMNS: Layout = {
+    "id_hashes": ("<u8", None),  # sorted
+    "id_order": ("<i8", None),  # the document of each hash
+}
+TOKEN_COLUMNS: Layout = {
+    "token_ends": ("<i8", None),
+    "token_spans": ("<i4", 2),  # character ranges in the document's text
+    "token_ids": ("<i4", None),
+}
+
+
+def id_hash(doc_id: str) -> int:
+    """64 bits of an id, for finding it among many."""
+    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
+
+
+class SegmentWriter:
+    """Appends columns to a new segment; sealing makes it readable."""
+
+    def __init__(self, path: Path, kind: str, layout: Layout) -> None:
+        self.path = path
+        self.kind = kind
+        path.mkdir(parents=True, exist_ok=True)
+        self.columns = {
+            name: ColumnWriter(path / f"{name}.bin", dtype, width)
+            for name, (dtype, width) in layout.items()
+        }
+
+    @classmethod
+    def resume(cls, path: Path, state: Mapping[str, Any]) -> SegmentWriter:
+        """Go on where ``state`` was taken; what was appended later is cut off.
+
+        Raises IndexStateError where the files are shorter than the state says.
+        """
+        writer = cls.__new__(cls)
+        writer.path, writer.kind, writer.columns = path, state["kind"], {}
+        for name, column in state["columns"].items():
+            file = path / f"{name}.bin"
+            values = column["rows"] * (1 if column["width"] is None else column["width"])
+            need = values * np.dtype(column["dtype"]).itemsize
+            if not file.is_file() or file.stat().st_size < need:
+                raise IndexStateError(
+                    f"{file}: the unfinished build lost data (expected {need} bytes or more); "
+                    "start again with --restart."
+                )
+            writer.columns[name] = ColumnWriter(file, **column)
+        return writer
+
+    def append(self, **values: Array) -> None:
+        """Append rows to some columns."""
+        for name, rows in values.items():
+            self.columns[name].append(rows)
+
+    def rows(self, name: str) -> int:
+        """Rows that a column holds so far."""
+        return self.columns[name].rows
+
+    @property
+    def documents(self) -> int:
+        """Documents so far."""
+        return self.rows("doc_id_ends")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens so far; 0 in a segment without token vectors."""
+        return self.rows("token_ids") if "token_ids" in self.columns else 0
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return sum(column.rows * column.row_bytes for column in self.columns.values())
+
+    def add_documents(
+        self, ids: Sequence[str], texts: Sequence[str], spans: Sequence[Ints]
+    ) -> None:
+        """Append documents, each with the character ranges [n, 2] of its passages."""
+        for blob, ends, strings in (
+            ("doc_ids", "doc_id_ends", ids),
+            ("texts", "text_ends", texts),
+        ):
+            encoded = [string.encode() for string in strings]
+            lengths = np.array([len(string) for string in encoded], np.int64)
+            start = self.rows(blob)
+            self.append(
+                **{blob: np.frombuffer(b"".join(encoded), np.uint8), ends: start + lengths.cumsum()}
+            )
+        counts = np.array([len(ranges) for ranges in spans], np.int64)
+        start = self.rows("passage_spans")
+        self.append(
+            passage_ends=start + counts.cumsum(),
+            passage_spans=np.concatenate([np.empty((0, 2), np.int64), *spans]),
+        )
+
+    def read_ids(self) -> list[str]:
+        """Ids of the documents so far, read back from the file."""
+        blob = np.fromfile(self.columns["doc_ids"].path, np.uint8).tobytes()
+        ends = np.fromfile(self.columns["doc_id_ends"].path, "<i8").tolist()
+        return [blob[a:b].decode() for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+    def sync(self) -> None:
+        """Make what was appended survive a power cut."""
+        for column in self.columns.values():
+            column.sync()
+
+    def state(self) -> dict[str, Any]:
+        """What ``resume`` needs; call ``sync`` before it is written down."""
+        columns = {name: column.state() for name, column in self.columns.items()}
+        return {"kind": self.kind, "columns": columns}
+
+    def abandon(self) -> None:
+        """Close the files and leave them as they are."""
+        for column in self.columns.values():
+            column.abandon()
+
+    def discard(self) -> None:
+        """Remove the unfinished segment."""
+        self.abandon()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def seal(self, ids: Sequence[str] | None = None, **extra: object) -> dict[str, Any]:
+        """Finish the segment; returns the entry by which a manifest names it.
+
+        ``ids`` of its documents make it searchable by id; ``extra`` is kept in the
+        description.
+        """
+        described = {name: column.close() for name, column in self.columns.items()}
+        if ids is not None:
+            hashes = np.array([id_hash(doc_id) for doc_id in ids], np.uint64)
+            order = np.argsort(hashes, kind="stable")
+            for name, values in (("id_hashes", hashes[order]), ("id_order", order)):
+                dtype, width = LOOKUP_COLUMNS[name]
+                writer = ColumnWriter(self.path / f"{name}.bin", dtype, width)
+                writer.append(values)
+                described[name] = writer.close()
+        data = to_json(
+            {
+                "kind": self.kind,
+                "columns": {name: column.to_dict() for name, column in described.items()},
+                "extra": extra,
+            }
+        )
+        write_atomically(self.path / DESCRIPTION, data)
+        sync_directory(self.path.parent)
+        return {
+            "id": self.path.name,
+            "kind": self.kind,
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+
+
+class Segment:
+    """A sealed segment, opened for reading; its sizes are checked at once."""
+
+    def __init__(self, path: Path, entry: Mapping[str, Any]) -> None:
+        self.path = path
+        try:
+            described = read_json(path / DESCRIPTION, entry["bytes"], entry["sha256"])
+        except FileNotFoundError:
+            raise IndexCorruptError(f"{path / DESCRIPTION}: missing.") from None
+        if set(described) != {"kind", "columns", "extra"} or described["kind"] != entry["kind"]:
+            raise IndexCorruptError(f"{path / DESCRIPTION}: not a segment of {entry['kind']}.")
+        self.kind: str = described["kind"]
+        self.extra: dict[str, Any] = described["extra"]
+        self.columns: dict[str, Column] = {}
+        for name, value in described["columns"].items():
+            if not name.replace("_", "").isalnum() or not name.isascii():
+                raise IndexCorruptError(f"{path / DESCRIPTION}: {name!r} is no column's name.")
+            self.columns[name] = Column.from_dict(value, f"{path / DESCRIPTION}: {name}")
+            self.columns[name].check_size(path / f"{name}.bin")
+
+    def read(self, name: str) -> Array:
+        """Read a column into memory, its digests checked."""
+        return self._column(name).read(self.path / f"{name}.bin")
+
+    def map(self, name: str) -> Array:
+        """Map a column read-only."""
+        return self._column(name).map(self.path / f"{name}.bin")
+
+    def _column(self, name: str) -> Column:
+        if name not in self.columns:
+            raise IndexCorruptError(f"{self.path / DESCRIPTION}: no column {name!r}.")
+        return self.columns[name]
+
+    def read_offsets(self, name: str, total: int) -> Ints:
+        """Read a column of ends as offsets [n + 1], which must rise from 0 to ``total``."""
+        offsets = np.concatenate([[0], self.read(name)]).astype(np.int64)
+        if offsets[-1] != total or (np.diff(offsets) < 0).any():
+            raise IndexCorruptError(f"{self.path / name}.bin: ends must rise to {total}.")
+        return offsets
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all columns."""
+        return sum(column.size for column in self.columns.values())
+
+    @property
+    def documents(self) -> int:
+        """Number of documents, deleted ones counted."""
+        return self._column("doc_id_ends").shape[0]
+
+    @property
+    def passages(self) -> int:
+        """Number of passages."""
+        return self._column("passage_spans").shape[0]
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens; 0 in a segment without token vectors."""
+        return self.columns["token_ids"].shape[0] if "token_ids" in self.columns else 0
+
+    @cached_property
+    def _doc_ids(self) -> tuple[Array, Ints]:
+        blob = self.read("doc_ids")
+        return blob, self.read_offsets("doc_id_ends", len(blob))
+
+    @cached_property
+    def _texts(self) -> tuple[Array, Ints]:
+        blob = self.map("texts")
+        return blob, self.read_offsets("text_ends", len(blob))
+
+    @cached_property
+    def passage_offsets(self) -> Ints:
+        """First passage of each document, and their number [D + 1]."""
+        return self.read_offsets("passage_ends", self.passages)
+
+    @cached_property
+    def passage_spans(self) -> Ints:
+        """Character range of each passage in its document's text [N, 2]."""
+        return self.read("passage_spans").astype(np.int64, copy=False)
+
+    @cached_property
+    def token_offsets(self) -> Ints:
+        """First token of each passage, and their number [N + 1]."""
+        return self.read_offsets("token_ends", self.tokens)
+
+    @cached_property
+    def _lookup(self) -> tuple[Array, Array]:
+        return self.read("id_hashes"), self.read("id_order")
+
+    def doc_id(self, d: int) -> str:
+        """Id of document ``d``."""
+        return self._string(self._doc_ids, d)
+
+    def text(self, d: int) -> str:
+        """Contents of document ``d``."""
+        return self._string(self._texts, d)
+
+    def _string(self, table: tuple[Array, Ints], d: int) -> str:
+        blob, offsets = table
+        try:
+            return blob[offsets[d] : offsets[d + 1]].tobytes().decode()
+        except UnicodeDecodeError as error:
+            raise IndexCorruptError(
+                f"{self.path}: document {d} is not UTF-8 ({error.reason}); "
+                "run `tokret verify` on the index."
+            ) from error
+
+    def find(self, doc_id: str) -> list[int]:
+        """Numbers of the documents with this id, deleted ones too, rising."""
+        hashes, order = self._lookup
+        wanted = np.uint64(id_hash(doc_id))
+        first, last = (int(np.searchsorted(hashes, wanted, side)) for side in ("left", "right"))
+        return sorted(d for d in order[first:last].tolist() if self.doc_id(d) == doc_id)
