@@ -15,7 +15,12 @@ from tokret.cli.talk import LogFormat, Talk
 _COMMON: dict[str, tuple[Any, Any]] = {
     "json": (bool, typer.Option("--json", help="Print one JSON object on standard output.")),
     "quiet": (bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")),
-    "verbose": (int, typer.Option("--verbose", "-v", count=True, help="Show tracebacks.")),
+    "verbose": (
+        int,
+        typer.Option(
+            "--verbose", "-v", count=True, show_default=False, help="Show more: tracebacks."
+        ),
+    ),
     "no_progress": (bool, typer.Option("--no-progress", help="Show no progress.")),
     "log_format": (
         LogFormat,
@@ -72,7 +77,7 @@ def _warnings_told(talk: Talk) -> Iterator[None]:
     """Pass what tokret warns of to the user, and others' warnings to whom asked for more."""
     with warnings.catch_warnings():
         warnings.simplefilter("default" if talk.verbose else "ignore")
-        warnings.filterwarnings("always", module=r"tokret\b")
+        warnings.filterwarnings("default", category=UserWarning, module=r"tokret\b")
 
         def tell(message: Warning | str, *_: object, **__: object) -> None:
             talk.warn(str(message))

@@ -106,7 +106,7 @@ def _split(text: str) -> list[str]:
 
 
 def _gate(text: str) -> tuple[str, float]:
-    from tokret.evaluation import measure_named
+    from tokret.evaluation.names import measure_named
 
     name, equals, value = text.rpartition("=")
     try:

@@ -37,7 +37,7 @@ class Mark(NamedTuple):
 
 
 def explained(index: Index, query: str, hit: Hit) -> list[Match]:
-    """What in the hit's passage answers the query; nothing where no model can tell."""
+    """Find what in the hit's passage answers the query; nothing where no model can tell."""
     try:
         matches = index.explain(query, hit.doc_id) if query else []
     except TokretError:
@@ -46,7 +46,7 @@ def explained(index: Index, query: str, hit: Hit) -> list[Match]:
 
 
 def marked(index: Index, query: str, hit: Hit) -> list[Mark]:
-    """The marks of one hit."""
+    """Find the marks of one hit."""
     return marks(hit.text, explained(index, query, hit), hit.start)
 
 
@@ -78,7 +78,7 @@ def marks(text: str, matches: Sequence[Match], start: int = 0) -> list[Mark]:
 
 
 def window(text: str, found: Sequence[Mark], room: int = ROOM) -> tuple[int, int]:
-    """The stretch of at most ``room`` characters that holds the most similarity."""
+    """Choose the stretch of at most ``room`` characters that holds the most similarity."""
     if len(text) <= room:
         return 0, len(text)
 
@@ -97,7 +97,7 @@ def window(text: str, found: Sequence[Mark], room: int = ROOM) -> tuple[int, int
 
 
 def passage(console: Console, text: str, found: Sequence[Mark], room: int = ROOM) -> Text:
-    """A snippet of ``text`` with its marks."""
+    """Cut a snippet of ``text`` and mark it."""
     from rich.text import Text
 
     safe = shown(text)

@@ -77,7 +77,7 @@ def run(
     if dry_run:
         from tokret.cli.estimate import estimate
 
-        estimate(talk, reading, out, backend, encoder, max_tokens)
+        estimate(talk, reading, out, backend, encoder)
         return 0
     began = time.monotonic()
     with Interrupts(talk) as stop:

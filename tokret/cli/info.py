@@ -40,7 +40,7 @@ def flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def amount(key: str, value: int) -> str:
-    """A count with its thousands marked; bytes also in a larger unit."""
+    """Write a count with its thousands marked; bytes also in a larger unit."""
     return f"{value:,} ({size(value)})" if key == "bytes" and value >= 1024 else f"{value:,}"
 
 

@@ -25,6 +25,7 @@ class Interrupts:
         self._got: int = 0
 
     def __call__(self) -> bool:
+        """Whether a signal has come."""
         return self._got != 0
 
     @property

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LINE_EVERY = 10.0  # seconds between lines where no terminal shows a bar
 EVENT_EVERY = 1.0  # seconds between JSON events
 WINDOW = 20.0  # seconds that a rate looks back
+PRECISE = 4 << 20  # bytes of a corpus; in a smaller one the reader's buffers run too far ahead
 LONGEST = 100 * 3600  # seconds; a longer forecast is no forecast
 
 
@@ -82,8 +83,8 @@ class ProgressView:
 
     def place(self, now: Progress) -> tuple[int, int | None]:
         """How much is done of how much: bytes of the corpus, or else documents."""
-        if self._stats is not None and self._stats.total_bytes:
-            total = self._stats.total_bytes
+        total = self._stats.total_bytes if self._stats is not None else None
+        if self._stats is not None and total is not None and total >= PRECISE:
             return min(self._stats.bytes_read, total), total
         return now.documents, now.total
 

@@ -120,7 +120,7 @@ def run(
 def _asked(
     text: str | None, queries: str | None, vectors: Path | None, lengths: Path | None
 ) -> list[tuple[Query, Any]]:
-    """Queries with their names, and what the index is given for each."""
+    """List the queries with their names, and what the index is given for each."""
     if vectors is not None:
         if text is not None:
             raise UsageError("Give TEXT or --query-vectors, not both.")
