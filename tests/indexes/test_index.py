@@ -366,7 +366,7 @@ def test_a_missing_index_says_how_to_make_one(tmp_path):
     with pytest.raises(IndexMissingError, match="has no CURRENT"):
         Index.open(tmp_path)
     (tmp_path / "index.pkl").write_bytes(b"\x80\x04.")
-    with pytest.raises(IndexMissingError, match="Pickles .* are never loaded"):
+    with pytest.raises(IndexMissingError, match=r"Pickles .* are never loaded"):
         Index.open(tmp_path / "index.pkl")
 
 

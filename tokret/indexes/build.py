@@ -61,7 +61,7 @@ def build(
     chosen = backends.build(backend)
     model = encoder_for(encoder, chosen)
     settings = Settings(long, max_tokens, overlap, normalize)
-    identity = model and model.identity
+    identity = None if model is None else model.identity
     plan = _plan(chosen, identity, settings, on_duplicate)
     store = Store(path)
     if store.path.is_file():

@@ -125,7 +125,8 @@ class Index:
         with store.lock():
             if store.exists():
                 raise UsageError(f"{store.path} already holds an index; use Index.open.")
-            publish(store, chosen, Manifest(0, str(chosen), model and model.identity, settings), ())
+            identity = None if model is None else model.identity
+            publish(store, chosen, Manifest(0, str(chosen), identity, settings), ())
         return cls(store, model)
 
     @classmethod
@@ -207,8 +208,8 @@ class Index:
             raise UsageError(f"A {self._backend.name} index uses no model.")
         if ours.dim != theirs.dim or (ours.sha256 != theirs.sha256 and not self._any_model):
             raise ModelMismatchError(
-                f"{self._store.path} holds vectors of {_named(ours)}; got {_named(theirs)}. Use the "
-                "index's own model, or build it again with this one."
+                f"{self._store.path} holds vectors of {_named(ours)}; got {_named(theirs)}. Use "
+                "the index's own model, or build it again with this one."
             )
         return encoder
 
@@ -376,8 +377,8 @@ class Index:
         sims = encoded.tokens[0] @ vectors.T
         best = sims.argmax(axis=1)
         return [
-            Match(*map(int, place), *map(int, spans[t]), float(sims[q, t]))
-            for q, (place, t) in enumerate(zip(encoded.spans, best, strict=True))
+            Match(int(a), int(b), int(spans[t, 0]), int(spans[t, 1]), float(sims[q, t]))
+            for q, ((a, b), t) in enumerate(zip(encoded.spans, best, strict=True))
         ]
 
     def document(self, doc_id: str) -> str:

@@ -316,8 +316,8 @@ class Ingest:
             token = int(np.argmin(lengths))
             passage = int(np.searchsorted(tokens.offsets, token, side="right")) - 1
             raise InputError(
-                f"Document {ids[passage]!r:.200}: token {token - tokens.offsets[passage]} is a zero "
-                "vector, which has no direction. Drop it, or build with normalize=False."
+                f"Document {ids[passage]!r:.200}: token {token - tokens.offsets[passage]} is a "
+                "zero vector, which has no direction. Drop it, or build with normalize=False."
             )
         return Tokens(scaled, tokens.offsets)
 
@@ -352,8 +352,7 @@ class Ingest:
             for d in segment.find(doc_id):
                 if d not in self.deleted.get(name, ()):
                     return name, d
-        place = self.before and self.before.find(doc_id)
-        if self.before is not None and place is not None:
+        if self.before is not None and (place := self.before.find(doc_id)) is not None:
             name = self.before.segments[place[0]].path.name
             if place[1] not in self.deleted.get(name, ()):
                 return name, place[1]

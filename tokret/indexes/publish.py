@@ -35,7 +35,7 @@ def publish(store: Store, backend: Backend, base: Manifest, entries: Iterable[En
     writer = SegmentWriter(store.new_segment_path(), "derived", backend.derived_layout)
     try:
         extra = backend.derive(snapshot, writer) or {}
-        derived = Entry.from_dict(writer.seal(**extra), writer.path.name)
+        derived = Entry.from_dict(writer.seal(extra=extra), writer.path.name)
         store.commit(replace(draft, derived=derived))
     except BaseException:
         if not store.exists() or store.current()[0] != f"manifest-{draft.version:08d}.json":

@@ -158,7 +158,9 @@ class SegmentWriter:
         self.abandon()
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def seal(self, ids: Sequence[str] | None = None, **extra: object) -> dict[str, Any]:
+    def seal(
+        self, ids: Sequence[str] | None = None, extra: Mapping[str, object] | None = None
+    ) -> dict[str, Any]:
         """Finish the segment; returns the entry by which a manifest names it.
 
         ``ids`` of its documents make it searchable by id; ``extra`` is kept in the
@@ -177,7 +179,7 @@ class SegmentWriter:
             {
                 "kind": self.kind,
                 "columns": {name: column.to_dict() for name, column in described.items()},
-                "extra": extra,
+                "extra": dict(extra or {}),
             }
         )
         write_atomically(self.path / DESCRIPTION, data)

@@ -285,7 +285,7 @@ class Store:
             manifest,
             tuple(segments),
             tuple(alive),
-            derived and Segment(self.segments / derived.id, vars(derived)),
+            None if derived is None else Segment(self.segments / derived.id, vars(derived)),
         )
 
     def _alive(self, entry: Entry, segment: Segment) -> Mask | None:
