@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tokret.collections.runs import Run
 from tokret.errors import InputError, UsageError
-from tokret.evaluation import evaluate, removes_self
+from tokret.evaluation import evaluate
 from tokret.types import Hit
 
 QRELS = {"q1": {"a": 1}, "q2": {"b": 1}, "q3": {"c": 1}}
@@ -114,24 +114,6 @@ def test_a_document_with_the_id_of_its_query_is_dropped_only_when_asked():
 def test_a_query_whose_only_result_is_itself_counts_as_missing_once_that_is_removed():
     report = evaluate({"q": {"q": 1.0}, "p": {"a": 1.0}}, {"q": {"a": 1}}, remove_self=True)
     assert report.policy["n_missing"] == 1 and report["nDCG@10"] == 0
-
-
-@pytest.mark.parametrize(
-    ("name", "removes"),
-    [
-        ("beir/arguana", True),
-        ("beir/quora/test", True),
-        ("nano-beir/arguana", True),
-        ("/data/ArguAna/", True),
-        ("C:\\data\\quora", True),
-        ("./quora", True),
-        ("scifact", False),
-        ("beir/scifact/test", False),
-        ("/home/quora/scifact", False),
-    ],
-)
-def test_arguana_and_quora_are_known_by_name(name, removes):
-    assert removes_self(name) is removes
 
 
 def test_queries_without_judgements_are_ignored_and_counted():

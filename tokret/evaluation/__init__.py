@@ -1,5 +1,6 @@
 """Measures, fusion, and experiments described by a file."""
 
-from tokret.evaluation.measures import Report, evaluate, removes_self
+from tokret.evaluation.fusion import fusers
+from tokret.evaluation.measures import Report, evaluate
 
-__all__ = ["Report", "evaluate", "removes_self"]
+__all__ = ["Report", "evaluate", "fusers"]

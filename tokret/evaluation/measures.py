@@ -9,7 +9,6 @@ counts, one without results as 0; the mean does not depend on any order.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -130,17 +129,6 @@ def evaluate(
 def as_run(run: AnyRun) -> Run:
     """Order results of any form; InputError for NaN, infinity or a document twice."""
     return run if isinstance(run, Run) else Run.of(run)
-
-
-def removes_self(collection: str) -> bool:
-    """Whether queries of this collection are documents of it: ArguAna and Quora.
-
-    ``collection`` is its name or ir_datasets id; of a folder only the last part counts.
-    """
-    name = collection.replace("\\", "/").rstrip("/")
-    if name.startswith(("/", ".", "~")):
-        name = name.rpartition("/")[2]
-    return re.search(r"arguana|quora", name, re.IGNORECASE) is not None
 
 
 def _checked_qrels(qrels: Qrels) -> dict[str, dict[str, int]]:
