@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tokret.indexes import Index
     from tokret.types import Hit
 
-SHOWN = ("1", "3")  # queries whose hits are shown, by id; else the first two
+SHOWN = ("641", "1140")  # queries whose hits are shown, by id; else the first two
 HITS = 3  # of each
 MEASURES = ("nDCG@10", "R@100")
 K = 100  # hits a query that are measured: as deep as R@100 looks
@@ -123,7 +124,7 @@ def _searched(talk: Talk, collection: Collection, index: Index) -> list[dict[str
     """Search for two of the collection's own queries, and show what answers them."""
     from rich.text import Text
 
-    from tokret.cli.hits import hit_lines, marked
+    from tokret.cli.hits import hit_lines
 
     chosen = [q for q in collection.queries if q.query_id in SHOWN] or collection.queries[:2]
     shown = []
@@ -131,7 +132,7 @@ def _searched(talk: Talk, collection: Collection, index: Index) -> list[dict[str
         hits = index.search(query.text, HITS)
         talk.show(Text(f'\ntokret search "{query.text}"\n', "bold"))
         for rank, hit in enumerate(hits, 1):
-            talk.show(*hit_lines(talk.out, rank, hit, marked(index, query.text, hit)))
+            talk.show(*hit_lines(talk.out, index, query.text, rank, hit))
         shown.append({"query_id": query.query_id, "query": query.text, "hits": hits})
     return shown
 
@@ -144,7 +145,7 @@ def _compared(
 
     texts = [query.text for query in collection.queries]
     ids = [query.query_id for query in collection.queries]
-    runs: dict[str, dict[str, list[Hit]]] = {}
+    runs: dict[str, Mapping[str, list[Hit]]] = {}
     rows: list[Row] = []
 
     def measured(system: str, run: Any, began: float) -> None:  # noqa: ANN401

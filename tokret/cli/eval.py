@@ -77,9 +77,7 @@ def run(
     failed = []
     for path in runs:
         found = read_run(path)
-        report = evaluate(
-            found.ranking, judged, wanted, remove_self=policy.drop, per_query=per_query
-        )
+        report = evaluate(found, judged, wanted, remove_self=policy.drop, per_query=per_query)
         checked = [
             {"measure": name, "at_least": limit, "value": report[name], "passed": passed}
             for name, limit in gates

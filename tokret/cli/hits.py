@@ -6,6 +6,7 @@ underline; where a terminal has no attributes at all, by asterisks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,9 +20,20 @@ if TYPE_CHECKING:
 
     from tokret.indexes import Index
 
-STRONG = 0.6  # similarity from which a match is marked as strong
-WEAK = 0.4  # similarity below which a best match says nothing
+STRONG = 0.7  # similarity from which a match is marked as strong
+WEAK = 0.5  # similarity below which a best match says nothing
+# English words that match their like everywhere; marking them would tell a reader nothing.
+IDLE = frozenset(
+    re.findall(
+        "[a-z]+",
+        "a an and are as at be been but by can could did do does for from had has have he her his "
+        "how if in into is it its may might more most no nor not of on or our out s she should "
+        "so such than that the their them then there these they this those to up was we were what "
+        "when where which while who why will with would you your ",
+    )
+)
 ROOM = 420  # characters of a passage that are shown
+OPENING = 90  # characters of a document's beginning, where the passage is further on
 LEAD = 60  # characters shown before the first mark of a snippet that starts midway
 # Bold black on Okabe and Ito's sky blue: told apart by every kind of eye, on any ground.
 STYLES = {"strong": "bold #000000 on #56b4e9", "weak": "underline"}
@@ -45,9 +57,24 @@ def explained(index: Index, query: str, hit: Hit) -> list[Match]:
     return [m for m in matches if hit.start <= m.start < m.end <= hit.end]
 
 
-def marked(index: Index, query: str, hit: Hit) -> list[Mark]:
-    """Find the marks of one hit."""
-    return marks(hit.text, explained(index, query, hit), hit.start)
+def hit_lines(
+    console: Console, index: Index, query: str, rank: int, hit: Hit
+) -> list[RenderableType]:
+    """Lay out one hit: rank, id and score; how the document begins; what answers the query."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    found = marks(hit.text, explained(index, query, hit), hit.start)
+    head = Text(f"{rank:>3}. ", "bold").append(escaped(hit.doc_id), "bold")
+    head.append(f"  {hit.score:.4f}", "not bold dim")
+    start, end = window(hit.text, found)
+    body = cut(console, hit.text, found, start, end)
+    if start + hit.start > LEAD:
+        document = index.document(hit.doc_id)
+        begins = found if hit.start == 0 else []
+        opening = cut(console, document, begins, 0, _words(document, OPENING))
+        body = Text("\n").join([opening, body])
+    return [head, Padding(body, (0, 2, 1, 5))]
 
 
 def marks(text: str, matches: Sequence[Match], start: int = 0) -> list[Mark]:
@@ -60,12 +87,13 @@ def marks(text: str, matches: Sequence[Match], start: int = 0) -> list[Mark]:
         first, last = match.start - start, match.end - start
         if match.query_start == match.query_end or not 0 <= first < last <= len(text):
             continue
-        if match.similarity < WEAK or not any(c.isalnum() for c in text[first:last]):
-            continue
         while first > 0 and text[first - 1].isalnum():
             first -= 1
         while last < len(text) and text[last].isalnum():
             last += 1
+        word = text[first:last]
+        if match.similarity < WEAK or word.casefold() in IDLE or not any(map(str.isalnum, word)):
+            continue
         found[first, last] = max(match.similarity, found.get((first, last), 0.0))
     out: list[Mark] = []
     for (first, last), similarity in sorted(found.items()):
@@ -90,18 +118,14 @@ def window(text: str, found: Sequence[Mark], room: int = ROOM) -> tuple[int, int
     start = min(start, len(text) - room)
     if start > 0:  # not in the middle of a word
         start = next((i + 1 for i in range(start, start + LEAD) if text[i].isspace()), start)
-    end = min(start + room, len(text))
-    if end < len(text):
-        end = next((i for i in range(end, end - LEAD, -1) if text[i].isspace()), end)
-    return start, end
+    return start, _words(text, min(start + room, len(text)))
 
 
-def passage(console: Console, text: str, found: Sequence[Mark], room: int = ROOM) -> Text:
-    """Cut a snippet of ``text`` and mark it."""
+def cut(console: Console, text: str, found: Sequence[Mark], start: int, end: int) -> Text:
+    """Take ``text[start:end]`` with its marks; dots stand for what is left out."""
     from rich.text import Text
 
     safe = shown(text)
-    start, end = window(safe, found, room)
     styles = PLAIN if console.no_color else STYLES
     out = Text("... " if start > 0 else "")
     at = start
@@ -120,11 +144,8 @@ def passage(console: Console, text: str, found: Sequence[Mark], room: int = ROOM
     return out.append(" ..." if end < len(safe) else "")
 
 
-def hit_lines(console: Console, rank: int, hit: Hit, found: Sequence[Mark]) -> list[RenderableType]:
-    """One hit: a line with rank, score and id, and the passage below it."""
-    from rich.padding import Padding
-    from rich.text import Text
-
-    head = Text(f"{rank:>3}. ", "bold").append(escaped(hit.doc_id), "bold")
-    head.append(f"  {hit.score:.4f}", "not bold dim")
-    return [head, Padding(passage(console, hit.text, found), (0, 2, 1, 5))]
+def _words(text: str, end: int) -> int:
+    """Move ``end`` back to the end of a word, if one is near."""
+    if end >= len(text):
+        return len(text)
+    return next((i for i in range(end, max(end - LEAD, 0), -1) if text[i].isspace()), end)

@@ -37,7 +37,8 @@ class ProgressView:
         unit: str = "docs",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._talk, self._stats, self._unit, self._clock = talk, stats, unit, clock
+        self._talk, self._stats, self._clock = talk, stats, clock
+        self.unit = unit  # what ``documents`` counts
         self._bar: Bar | None = None
         self._stage = ""
         self._shown = 0.0
@@ -144,7 +145,7 @@ class ProgressView:
 
     def _numbers(self, now: Progress) -> str:
         documents, tokens, _ = self.rates()
-        parts = [f"{now.documents:,} {self._unit}", f"{documents:,.0f} {self._unit}/s"]
+        parts = [f"{now.documents:,} {self.unit}", f"{documents:,.0f} {self.unit}/s"]
         if now.tokens:
             parts.append(f"{tokens:,.0f} tokens/s")
         if self._skipped():

@@ -227,13 +227,13 @@ def _object(
 def _table(talk: Talk, index: Index, results: list[tuple[Query, list[Hit]]], many: bool) -> None:
     from rich.text import Text
 
-    from tokret.cli.hits import hit_lines, marked
+    from tokret.cli.hits import hit_lines
 
     for query, hits in results:
         if many:
             talk.show(Text(f"{escaped(query.query_id)}  {escaped(query.text)}", "bold"))
         for rank, hit in enumerate(hits, 1):
-            talk.show(*hit_lines(talk.out, rank, hit, marked(index, query.text, hit)))
+            talk.show(*hit_lines(talk.out, index, query.text, rank, hit))
         if not hits:
             talk.say("Nothing was found.")
 
