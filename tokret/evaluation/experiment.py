@@ -5,6 +5,7 @@ It says what to run and nothing about where: indexes and runs go to a work folde
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -118,8 +119,10 @@ class Experiment:
         return (by_name[name] for name in TopologicalSorter(graph).static_order())
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for ``json.dumps``."""
-        return asdict(self)
+        """Everything but where the collection lies, ready for ``json.dumps``."""
+        table: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        del table["collection"]
+        return table
 
 
 def _check_systems(experiment: Experiment) -> None:

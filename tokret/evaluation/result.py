@@ -84,6 +84,7 @@ def result_of(
             "self_matches": collection.self_matches.reason,
         },
         **meta,
+        "environment": _place(meta, environments),
         "systems": [_system(m, environments) for m in made],
         "numbers": [number for m in made for number in _numbers(m, collection, environments)],
         "environments": environments,
