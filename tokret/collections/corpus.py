@@ -99,11 +99,14 @@ def read_corpus(
         raise UsageError(
             f"encoding_errors must be strict, replace or skip; got {encoding_errors!r}."
         )
+    if max_line_bytes < 1:
+        raise UsageError(f"max_line_bytes must be at least 1; got {max_line_bytes}.")
     stats = stats if stats is not None else CorpusStats()
     reader = _Reader(stats, on_error, encoding_errors, max_line_bytes)
     if irds.is_id(source):
         documents = irds.documents(str(source))
-        return reader.run(str(source), _counted(documents, stats), quarantine)
+        stats.file = str(source)
+        return reader.run(stats.file, _counted(documents, stats), quarantine)
     if str(source) == "-":
         return reader.run("standard input", reader.file("-"), quarantine)
     path = Path(source)
@@ -176,6 +179,7 @@ def _stem(path: Path) -> str:
 def _counted(documents: Iterator[Document], stats: CorpusStats) -> Iterator[Document]:
     for document in documents:
         stats.read += 1
+        stats.line = stats.read
         yield document
 
 

@@ -24,7 +24,7 @@ from tokret.registry import did_you_mean
 MAX_LINE_BYTES = 64 << 20  # a longer line is no document, and must not fill the memory
 HEAD_BYTES = 4096  # enough to tell a format by
 _BUFFER = 1 << 18
-_ZSTD_STEP = 2048  # compressed bytes at a time: a bomb unpacks to at most 64 MiB of it
+_ZSTD_STEP = 256  # compressed bytes at a time: the densest of them unpack to 8 MiB
 _UTF8_BOM = b"\xef\xbb\xbf"
 
 _ARCHIVES = {
@@ -32,17 +32,17 @@ _ARCHIVES = {
     b"PK\x05\x06": "a zip archive",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"\xfd7zXZ\x00": "xz-compressed",
-    b"BZh": "bzip2-compressed",
+    b"BZh91AY&SY": "bzip2-compressed",
 }
 _BINARY = {
     b"\x80\x02": "a Python pickle",
     b"\x80\x03": "a Python pickle",
     b"\x80\x04": "a Python pickle",
     b"\x80\x05": "a Python pickle",
-    b"PAR1": "a Parquet file",
-    b"%PDF": "a PDF",
+    b"PAR1\x15": "a Parquet file",
+    b"%PDF-": "a PDF",
     b"\x93NUMPY": "a NumPy array",
-    b"SQLite format 3": "an SQLite database",
+    b"SQLite format 3\0": "an SQLite database",
 }
 _CODE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt"}
 COMPRESSED = (".gz", ".zst")

@@ -45,7 +45,7 @@ def is_id(source: str | Path) -> bool:
         return True
     try:
         import ir_datasets
-    except ImportError:
+    except (ImportError, OSError):  # it makes its folder when it is imported
         return False
     return any(name.partition("/")[0] == first for name in ir_datasets.registry)
 
@@ -56,6 +56,10 @@ def load(dataset_id: str) -> Any:  # noqa: ANN401
         import ir_datasets
     except ImportError as error:
         raise MissingExtraError(f"The ir_datasets collection {dataset_id!r}", "datasets") from error
+    except OSError as error:
+        raise InputError(
+            f"{dataset_id}: ir_datasets has no place to keep data ({error}); set IR_DATASETS_HOME."
+        ) from error
     try:
         return ir_datasets.load(dataset_id)
     except KeyError as error:
@@ -80,13 +84,15 @@ def splits(dataset_id: str) -> list[str]:
 
 def documents(dataset_id: str) -> Iterator[Document]:
     """Stream the documents, with titles where the collection has them."""
-    dataset = _with(dataset_id, "docs")
-    for doc in _rows(dataset_id, dataset.docs_iter):
-        title, text = getattr(doc, "title", None), getattr(doc, "text", None)
-        if isinstance(text, str):
-            yield Document(doc.doc_id, text, title if isinstance(title, str) else "")
-        else:
-            yield Document(doc.doc_id, doc.default_text())
+    dataset = _with(dataset_id, "docs")  # judged at the call, not at the first document
+    return map(_document, _rows(dataset_id, dataset.docs_iter))
+
+
+def _document(doc: Any) -> Document:  # noqa: ANN401
+    title, text = getattr(doc, "title", None), getattr(doc, "text", None)
+    if isinstance(text, str):
+        return Document(doc.doc_id, text, title if isinstance(title, str) else "")
+    return Document(doc.doc_id, doc.default_text())
 
 
 def queries(dataset_id: str) -> Iterator[Query]:

@@ -53,8 +53,10 @@ def _judgements(source: str | Path) -> Iterator[tuple[str, str, str, int]]:
                 continue
             width = width or len(fields)
             if len(fields) not in (3, 4) or len(fields) != width:
-                like = f"{width}, as in the first line" if width in (3, 4) else "3 or 4"
-                raise InputError(f"{place}: expected {like} fields, got {len(fields)}: {WANTED}.")
+                like = (
+                    f"{width} fields as in the first line" if width in (3, 4) else "3 or 4 fields"
+                )
+                raise InputError(f"{place}: expected {like}, got {len(fields)}: {WANTED}.")
             if not _GRADE.fullmatch(fields[-1]):
                 raise InputError(f"{place}: grade {fields[-1]!r}; wanted a whole number.")
             if not fields[0] or not fields[-2]:

@@ -7,6 +7,7 @@ that fall strictly even in float32, and every tool reads the same order.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -140,6 +141,7 @@ def read_run(source: str | Path, *, unescape: bool = False) -> Run:
             scores = ranking.get(query_id)
             if scores is None:
                 scores = ranking[query_id] = {}
+            name = name or tag
             if not doc_id:
                 continue  # a query without hits, which only JSONL can say
             if doc_id in scores:
@@ -148,7 +150,6 @@ def read_run(source: str | Path, *, unescape: bool = False) -> Run:
                     f"{query_id!r}; wanted each once."
                 )
             scores[doc_id] = score
-            name = name or tag
     if not ranking:
         raise InputError(f"{source}: no hits in it; wanted lines of {WANTED}, or JSONL.")
     ties = sum(_ties(scores) for scores in ranking.values())
@@ -175,7 +176,7 @@ def write_run(
         raise UsageError(f"No run format {format!r}; known: {', '.join(RUN_FORMATS)}.")
     if not isinstance(run, Run):
         run = Run.of(run)
-    tag = name or run.name
+    tag = run.name if name is None else name
     if format == "trec" and (not tag.isprintable() or len(tag.split()) != 1 or " " in tag):
         raise UsageError(f"A TREC run's name is one word; got {tag!r}.")
     hits = moved = 0
@@ -229,7 +230,8 @@ def _word(text: str, what: str, escape: bool) -> str:
 
 
 def _breaks(character: str) -> bool:
-    return character.isspace() or not (character >= " " and character != "\x7f")
+    # A byte order mark counts: at the start of a file it would be skipped.
+    return character.isspace() or character < " " or character in "\x7f\ufeff"
 
 
 _Hit = tuple[str, str, float, str]  # query, document or nothing, score, tag
@@ -254,13 +256,19 @@ def _hits(opened: Opened) -> Iterator[tuple[int, bool, _Hit]]:
 
 
 def _reader(first: bytes) -> Callable[[bytes], Iterable[_Hit]]:
-    if first.lstrip().startswith(b"{"):
-        return _read_jsonl
-    if len(first.split()) == 6:
-        return _read_trec
+    # A TREC line may begin with an id "{", a JSON line may have 6 words.
+    json_like = first.lstrip().startswith(b"{")
+    if json_like and first.rstrip().endswith(b"}"):
+        with contextlib.suppress(InputError):
+            json_record(decoded(first, "strict"))
+            return _read_jsonl
     fields = first.split(b"\t")
     if len(fields) == 3 and fields[2].strip().isdigit():
         return _read_msmarco
+    if len(first.split()) == 6:
+        return _read_trec
+    if json_like:
+        return _read_jsonl
     raise InputError(f"expected 6 fields, got {len(first.split())}: wanted {WANTED}, or JSONL")
 
 
