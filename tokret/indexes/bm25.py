@@ -10,6 +10,7 @@ Costs   The score matrix belongs to the whole collection, so every commit builds
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -87,10 +88,9 @@ class Bm25(Spec):
         return self._analyse([text])[0]
 
     def _analyse(self, texts: list[str]) -> list[list[str]]:
-        import bm25s
         import Stemmer
 
-        words: list[list[str]] = bm25s.tokenize(
+        words: list[list[str]] = _bm25s().tokenize(
             texts,
             stopwords=None if self.stopwords == "none" else self.stopwords,
             stemmer=None if self.stemmer == "none" else Stemmer.Stemmer(self.stemmer),
@@ -118,8 +118,7 @@ class Bm25(Spec):
             return None
         if writer is None:
             return {}
-        import bm25s
-
+        bm25s = _bm25s()
         vocabulary: dict[str, int] = {}
         rows: list[Array] = []
         passages: list[int] = []
@@ -146,12 +145,12 @@ class Bm25(Spec):
         return {"bm25s": bm25s.__version__}
 
     def searcher(self, snapshot: Snapshot) -> Bm25Searcher:
-        """Map the score matrix."""
+        """Read the score matrix, its digests checked."""
         return Bm25Searcher(self, snapshot)
 
 
 class Bm25Searcher:
-    """The score matrix, mapped, behind bm25s' own scorer."""
+    """The score matrix, in memory, behind bm25s' own scorer."""
 
     def __init__(self, backend: Bm25, snapshot: Snapshot) -> None:
         self._backend = backend
@@ -159,16 +158,14 @@ class Bm25Searcher:
         derived = snapshot.derived
         if derived is None:
             return
-        import bm25s
-
         blob = derived.read("terms").tobytes()
         ends = derived.read("term_ends")
         starts = np.concatenate([[0], ends[:-1]])
         self._passages: Ints = derived.read("passages")
-        self._model = bm25s.BM25(method=backend.method, k1=backend.k1, b=backend.b)
+        self._model = _bm25s().BM25(method=backend.method, k1=backend.k1, b=backend.b)
         self._model.scores = {
-            "data": derived.map("data"),
-            "indices": derived.map("indices"),
+            "data": derived.read("data"),
+            "indices": derived.read("indices"),
             "indptr": _indptr(derived),
             "num_docs": len(self._passages),
         }
@@ -200,6 +197,14 @@ class Bm25Searcher:
 
     def passage_tokens(self, passage: int) -> None:
         """There are no vectors."""
+
+
+def _bm25s() -> Any:  # noqa: ANN401
+    """The library, its log kept for warnings: it asks for every step to be logged."""
+    import bm25s
+
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    return bm25s
 
 
 def _indptr(derived: Segment) -> Ints:

@@ -78,13 +78,6 @@ def build(
         stream = _Stream(documents)
         if state is not None:
             _check_plan(store, plan, state["plan"])
-            ingest.load(state["ingest"])
-            if stream.skip(ingest.consumed) != state["digest"]:
-                raise IndexStateError(
-                    f"The corpus is not the one that the unfinished build of {store.path} began "
-                    f"with (its first {ingest.consumed} documents differ). Give the same corpus, "
-                    "or start again with --restart."
-                )
         last = time.monotonic()
 
         def checkpoint(force: bool = False) -> None:
@@ -94,17 +87,29 @@ def build(
                 write_atomically(store.path / STATE, to_json({**saved, "ingest": ingest.save()}))
                 last = time.monotonic()
 
-        checkpoint(force=True)
-        ingest.checkpoint = checkpoint
         try:
+            if state is not None:
+                ingest.load(state["ingest"])
+                if stream.skip(ingest.consumed) != state["digest"]:
+                    raise IndexStateError(
+                        f"The corpus is not the one that the unfinished build of {store.path} "
+                        f"began with (its first {ingest.consumed} documents differ). Give the "
+                        "same corpus, or start again with --restart."
+                    )
+            checkpoint(force=True)
+            ingest.checkpoint = checkpoint
             rows = None if vectors is None else islice(vectors, ingest.consumed, None)
             ingest.run(stream, rows)
+            ingest.seal()
         except Interrupted:
+            ingest.abandon()
             raise Interrupted(
                 f"Stopped after {ingest.consumed} documents; all of them are kept. "
                 "Run the same command again to go on."
             ) from None
-        ingest.seal()
+        except BaseException:
+            ingest.abandon()
+            raise
         manifest = Manifest(base, str(chosen), identity, settings)
         publish(store, chosen, manifest, ingest.entries())
         (store.path / STATE).unlink(missing_ok=True)

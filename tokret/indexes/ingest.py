@@ -173,6 +173,11 @@ class Ingest:
         self.sealed.append(entry)
         self._segments.append(Segment(self.store.segments / entry.id, vars(entry)))
 
+    def abandon(self) -> None:
+        """Close the files and leave them, to be gone on with."""
+        if self.writer is not None:
+            self.writer.abandon()
+
     def discard(self) -> None:
         """Remove everything that was written."""
         if self.writer is not None:

@@ -225,6 +225,7 @@ class Store:
         """Name and digest of the current manifest."""
         try:
             value = read_json(self.path / CURRENT)
+            canonical = (self.path / CURRENT).read_bytes() == to_json(value)
         except (FileNotFoundError, NotADirectoryError):
             raise IndexMissingError(self._why_missing()) from None
         name, sha256 = value.get("manifest"), value.get("sha256")
@@ -232,6 +233,7 @@ class Store:
             not isinstance(name, str)
             or not MANIFEST_NAME.fullmatch(name)
             or not isinstance(sha256, str)
+            or not canonical
         ):
             raise IndexCorruptError(f"{self.path / CURRENT}: names no manifest.")
         return name, sha256

@@ -1,0 +1,189 @@
+"""The resumable build: stopped, killed, resumed, and still the same index."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tokret.errors import IndexStateError, InputError, UsageError
+from tokret.indexes import Index, Interrupted, build, ingest, verify
+
+DOCS = [(f"d{i:04}", f"word{i % 7} text{i % 11} number{i}") for i in range(300)]
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch):
+    monkeypatch.setattr(ingest, "WINDOW_DOCUMENTS", 16)
+    monkeypatch.setattr(ingest, "SEGMENT_DOCUMENTS", 100)
+
+
+@pytest.fixture(params=["exact", "bm25"])
+def backend(request):
+    return request.param
+
+
+def contents(path):
+    index = Index.open(path)
+    queries = ["word3 text5", "number17", "word1"]
+    return len(index), [index.search(query, k=20) for query in queries]
+
+
+def test_builds_in_one_go_what_add_builds(tmp_path, backend):
+    added = build(tmp_path / "a", iter(DOCS), encoder="toy", backend=backend)
+    Index.create(tmp_path / "b", encoder="toy", backend=backend).add(DOCS)
+    assert added.documents == 300
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert not (tmp_path / "a" / "build.json").exists()
+
+
+def test_a_stopped_build_goes_on_and_encodes_nothing_twice(tmp_path, backend, toy, monkeypatch):
+    whole = tmp_path / "whole"
+    build(whole, DOCS, encoder="toy", backend=backend)
+    for stop_after in (1, 3, 9):
+        path, calls = tmp_path / f"i{stop_after}", iter(range(1000))
+        with pytest.raises(Interrupted, match="Run the same command again"):
+            build(
+                path,
+                DOCS,
+                encoder="toy",
+                backend=backend,
+                stop=lambda calls=calls, n=stop_after: next(calls) >= 2 * n,
+            )
+        encoded = []
+        real = type(toy).encode_documents
+        monkeypatch.setattr(
+            type(toy),
+            "encode_documents",
+            lambda self, texts, encoded=encoded: encoded.extend(texts) or real(self, texts),
+        )
+        build(path, DOCS, encoder="toy", backend=backend)
+        monkeypatch.undo()
+        monkeypatch.setattr(ingest, "WINDOW_DOCUMENTS", 16)
+        monkeypatch.setattr(ingest, "SEGMENT_DOCUMENTS", 100)
+        assert contents(path) == contents(whole)
+        assert verify(path) == []
+        assert len(encoded) < 300
+
+
+def test_an_unfinished_build_says_so_when_opened(tmp_path):
+    with pytest.raises(Interrupted):
+        build(tmp_path / "i", DOCS, encoder="toy", stop=lambda: True)
+    with pytest.raises(IndexStateError, match="is not finished; run the same"):
+        Index.open(tmp_path / "i")
+
+
+def test_other_settings_or_another_corpus_do_not_go_on(tmp_path):
+    with pytest.raises(Interrupted):
+        build(tmp_path / "i", DOCS, encoder="toy", stop=lambda: True)
+    with pytest.raises(IndexStateError, match=r"backend was 'exact', is 'exact\(dtype=\"int8\"\)'"):
+        build(tmp_path / "i", DOCS, encoder="toy", backend='exact(dtype="int8")')
+    with pytest.raises(IndexStateError, match="The corpus is not the one"):
+        build(tmp_path / "i", [("other", "x"), *DOCS], encoder="toy")
+    build(tmp_path / "i", [("other", "x"), *DOCS], encoder="toy", restart=True)
+    assert len(Index.open(tmp_path / "i")) == 301
+
+
+def test_a_finished_index_is_replaced_only_when_asked_and_readable_until_then(tmp_path):
+    path = tmp_path / "i"
+    build(path, DOCS[:20], encoder="toy")
+    with pytest.raises(UsageError, match="--overwrite"):
+        build(path, DOCS, encoder="toy")
+    with pytest.raises(Interrupted):
+        build(path, DOCS, encoder="toy", overwrite=True, stop=lambda: True)
+    assert len(Index.open(path)) == 20
+    build(path, DOCS, encoder="toy", overwrite=True)
+    assert len(Index.open(path)) == 300
+    assert verify(path) == []
+
+
+def test_a_bad_document_keeps_the_work_and_the_version_before(tmp_path):
+    path = tmp_path / "i"
+    build(path, DOCS[:20], encoder="toy")
+    with pytest.raises(InputError, match="Document 200"):
+        build(path, [*DOCS[:200], ("x", None)], encoder="toy", overwrite=True)
+    assert len(Index.open(path)) == 20
+    build(path, DOCS, encoder="toy", overwrite=True)
+    assert len(Index.open(path)) == 300
+
+
+def test_duplicates_across_segments_are_seen(tmp_path):
+    docs = [*DOCS, ("d0003", "newer")]
+    with pytest.raises(InputError, match="'d0003' is there already"):
+        build(tmp_path / "i", docs, encoder="toy")
+    added = build(tmp_path / "j", docs, encoder="toy", on_duplicate="replace")
+    index = Index.open(tmp_path / "j")
+    assert added.replaced == 1 and len(index) == 300 and index.document("d0003") == "newer"
+    added = build(tmp_path / "k", docs, encoder="toy", on_duplicate="skip")
+    assert added.skipped == 1 and Index.open(tmp_path / "k").document("d0003") == DOCS[3][1]
+
+
+def test_vectors_stand_beside_documents_through_a_stop(tmp_path, toy):
+    vectors = [toy.encode_documents([text]).tokens[0] for _, text in DOCS]
+    for name, stop in (("a", None), ("b", iter([False, False, True, True]).__next__)):
+        path = tmp_path / name
+        options = {"encoder": "precomputed(dim=16)"}
+        if stop:
+            with pytest.raises(Interrupted):
+                build(path, DOCS, vectors=iter(vectors), stop=stop, **options)
+        build(path, DOCS, vectors=iter(vectors), **options)
+        hit = Index.open(path).search(vectors[250], k=1)[0]
+        assert hit.doc_id == "d0250"
+
+
+def test_an_empty_corpus_makes_an_empty_index_that_can_be_searched(tmp_path, backend):
+    build(tmp_path / "i", [], encoder="toy", backend=backend)
+    assert Index.open(tmp_path / "i").search("anything") == []
+
+
+def test_a_path_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(UsageError, match="is a file"):
+        build(tmp_path / "f", DOCS, encoder="toy")
+
+
+KILLED = """
+import os, sys, signal
+sys.path.insert(0, sys.argv[3])
+import conftest
+from tokret.indexes import build, build as _, ingest, files
+import tokret.indexes.build as module
+ingest.WINDOW_DOCUMENTS, ingest.SEGMENT_DOCUMENTS, module.CHECKPOINT_SECONDS = 16, 100, 0
+steps, last = 0, int(sys.argv[2])
+def count(real):
+    def step(*args, **kw):
+        global steps
+        steps += 1
+        if steps == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kw)
+    return step
+os.replace, os.fsync = count(os.replace), count(os.fsync)
+docs = [(f"d{i:04}", f"word{i % 7} text{i % 11} number{i}") for i in range(300)]
+build(sys.argv[1], docs, encoder="toy", overwrite=True)
+"""
+
+
+def test_a_build_killed_at_any_step_goes_on_to_the_same_index(tmp_path):
+    want_path = tmp_path / "want"
+    build(want_path, DOCS, encoder="toy")
+    want, path = contents(want_path), tmp_path / "i"
+    build(path, DOCS[:10], encoder="toy")
+    killed = 0
+    for step in [1, 2, 5, 11, 23, 31, 47, 61, 79, 97, 120, 150, 200, 10_000]:
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(path), str(step), str(Path(__file__).parents[1])],
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+        killed += 1
+        # What was committed is there: the ten documents, or after the last commit all.
+        assert len(Index.open(path)) in (10, 300)
+        assert verify(path) == []
+    assert killed >= 5 and contents(path) == want
