@@ -2,5 +2,6 @@
 
 from tokret.encoders.base import Encoded, Encoder, Identity, encoders
 from tokret.encoders.mini import Mini
+from tokret.encoders.multivector import MultiVector
 
-__all__ = ["Encoded", "Encoder", "Identity", "Mini", "encoders"]
+__all__ = ["Encoded", "Encoder", "Identity", "Mini", "MultiVector", "encoders"]

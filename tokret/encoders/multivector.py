@@ -8,11 +8,13 @@ lower-cased, the end token kept, and there are neither markers nor query expansi
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import re
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +45,7 @@ class MultiVector(Spec):
     """The model in a folder or on the Hugging Face Hub, in safetensors.
 
     ``document_length`` and ``query_length`` override, in tokens with special ones, how much
-    is read. ``device`` and ``batch_size`` change speed alone and are no part of the identity.
+    is read. ``device`` and ``batch_size`` change speed alone and do not print.
     Special tokens, prompts, markers and expansion have empty character ranges.
     """
 
@@ -51,8 +53,8 @@ class MultiVector(Spec):
     document_length: int | None = None
     query_length: int | None = None
     revision: str | None = None
-    device: str | None = None
-    batch_size: int = 32
+    device: str | None = field(default=None, compare=False)
+    batch_size: int = field(default=32, compare=False)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -62,9 +64,8 @@ class MultiVector(Spec):
     def identity(self) -> Identity:
         """The model's files and the two lengths, hashed."""
         settings = f"{digest(self._folder)} {self.document_length} {self.query_length}"
-        spec = replace(self, device=None, batch_size=32)
         dim = int(self._model.get_embedding_dimension())
-        return Identity(str(spec), hashlib.sha256(settings.encode()).hexdigest(), dim)
+        return Identity(str(self), hashlib.sha256(settings.encode()).hexdigest(), dim)
 
     @property
     def max_tokens(self) -> int:
@@ -96,7 +97,8 @@ class MultiVector(Spec):
             raise MissingExtraError(f"Encoder {str(self)!r}", "st")
         kind = layout(self._folder)
         try:
-            model = _load(self._folder, xtr=kind == "xtr", device=self.device)
+            with _quiet():
+                model = _load(self._folder, xtr=kind == "xtr", device=self.device)
         except MemoryError as error:
             raise ResourceError(f"Out of memory while loading {self.model}.") from error
         except Exception as error:  # whatever is wrong with the files, the model is unusable
@@ -197,7 +199,11 @@ def _load(folder: Path, *, xtr: bool, device: str | None) -> Any:  # noqa: ANN40
     weights = {"use_safetensors": True}
     if not xtr:
         return MultiVectorEncoder(
-            str(folder), device=device, local_files_only=True, model_kwargs=weights
+            str(folder),
+            device=device,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs=weights,
         )
     from sentence_transformers.base.modules import Dense, Normalize, Transformer
     from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
@@ -209,6 +215,19 @@ def _load(folder: Path, *, xtr: bool, device: str | None) -> Any:  # noqa: ANN40
     dense.module_input_name = dense.module_output_name = "token_embeddings"
     unit = Normalize(module_input_name="token_embeddings")
     return MultiVectorEncoder(modules=[reader, dense, MultiVectorMask(), unit], device=device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the progress bars of transformers off standard error while a model loads."""
+    logging: Any = importlib.import_module("transformers.utils.logging")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _set_lengths(model: Any, document: int | None, query: int | None) -> None:  # noqa: ANN401
