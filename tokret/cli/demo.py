@@ -14,6 +14,7 @@ import typer
 
 from tokret.cli.interrupts import Interrupts
 from tokret.cli.options import Threads, cpus
+from tokret.cli.picture import canvas, save
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
 
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
     from tokret.indexes import Index
     from tokret.types import Hit
 
-SHOWN = ("641", "1140")  # queries whose hits are shown, by id; else the first two
+SHOWN = ("641", "921")  # queries whose hits are shown, by id; else the first two
 HITS = 3  # of each
 MEASURES = ("nDCG@10", "R@100")
 K = 100  # hits a query that are measured: as deep as R@100 looks
 XTR = "xtr(k_prime=1000)"
-PICTURE_WIDTH = 100  # columns of the picture, whatever the terminal's
 
 
 class Row(NamedTuple):
@@ -55,9 +55,9 @@ def run(
     from tokret.collections import load_collection, sample_path
 
     began = time.monotonic()
+    terminal = talk.out
     if export_svg is not None:
-        talk.record = True
-        talk.out.width = PICTURE_WIDTH
+        talk.out = canvas()
     collection = load_collection(sample_path())
     with ExitStack() as stack:
         if out is None:
@@ -73,7 +73,12 @@ def run(
     seconds = time.monotonic() - began
     _table(talk, rows, collection)
     if export_svg is not None:
-        talk.out.save_svg(str(export_svg), title="tokret demo")
+        from rich.text import Text
+
+        save(talk.out, export_svg, "tokret demo")
+        text = Text.from_ansi(talk.out.export_text(styles=True))
+        talk.out = terminal
+        talk.show(text)
         talk.say(f"Picture: {export_svg}")
     talk.result(
         {
@@ -170,6 +175,7 @@ def _compared(
 def _table(talk: Talk, rows: list[Row], collection: Collection) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -184,7 +190,8 @@ def _table(talk: Talk, rows: list[Row], collection: Collection) -> None:
     best = {measure: max(row.values[measure] for row in rows) for measure in MEASURES}
     for row in rows:
         values = [
-            f"{row.values[m]:.3f}{'*' if row.values[m] == best[m] else ' '}" for m in MEASURES
+            Text(f"{row.values[m]:.3f}", "bold" if row.values[m] == best[m] else "")
+            for m in MEASURES
         ]
         table.add_row(row.system, *values, f"{row.seconds:.2f}")
     talk.show(table)

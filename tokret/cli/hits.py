@@ -87,12 +87,13 @@ def marks(text: str, matches: Sequence[Match], start: int = 0) -> list[Mark]:
         first, last = match.start - start, match.end - start
         if match.query_start == match.query_end or not 0 <= first < last <= len(text):
             continue
+        if match.similarity < WEAK or not any(map(str.isalnum, text[first:last])):
+            continue
         while first > 0 and text[first - 1].isalnum():
             first -= 1
         while last < len(text) and text[last].isalnum():
             last += 1
-        word = text[first:last]
-        if match.similarity < WEAK or word.casefold() in IDLE or not any(map(str.isalnum, word)):
+        if text[first:last].casefold() in IDLE:
             continue
         found[first, last] = max(match.similarity, found.get((first, last), 0.0))
     out: list[Mark] = []

@@ -64,9 +64,10 @@ class ProgressView:
             return
         at = self._clock()
         if now.stage != self._stage:
+            if self._stage:
+                self._began = at
             self._stage = now.stage
             self._past.clear()
-            self._began = at
         self._past.append((at, now.documents, now.tokens, self.place(now)[0]))
         while at - self._past[0][0] > WINDOW:
             self._past.popleft()
@@ -145,8 +146,10 @@ class ProgressView:
 
     def _numbers(self, now: Progress) -> str:
         documents, tokens, _ = self.rates()
-        parts = [f"{now.documents:,} {self.unit}", f"{documents:,.0f} {self.unit}/s"]
-        if now.tokens:
+        parts = [f"{now.documents:,} {self.unit}"]
+        if documents:
+            parts.append(f"{documents:,.0f} {self.unit}/s")
+        if tokens:
             parts.append(f"{tokens:,.0f} tokens/s")
         if self._skipped():
             parts.append(f"{self._skipped():,} skipped")

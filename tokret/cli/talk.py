@@ -32,12 +32,11 @@ class Talk:
     progress: bool = True
     log_format: LogFormat = "text"
     argv: Sequence[str] = field(default_factory=list)
-    record: bool = False  # keep what is shown, for a picture
 
     @cached_property
     def out(self) -> Console:
         """Where results are shown."""
-        return _console(stderr=False, record=self.record)
+        return _console(stderr=False)
 
     @cached_property
     def err(self) -> Console:
@@ -121,7 +120,7 @@ def hush(stream: Any) -> None:  # noqa: ANN401
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _console(*, stderr: bool, record: bool = False) -> Console:
+def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     class Plain(Console):
@@ -130,7 +129,7 @@ def _console(*, stderr: bool, record: bool = False) -> Console:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    console = Plain(stderr=stderr, record=record, markup=False, highlight=False, emoji=False)
+    console = Plain(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_WIDTH
     return console
