@@ -126,6 +126,7 @@ def test_systems_come_after_those_they_fuse(read):
         ("k = 200", "k = true", "k must be a whole number, got True"),
         ("k = 200", "k = 0", "k must be at least 1"),
         ("k = 200", "k = 50", "R@100 needs 100 results a query; k is 50"),
+        ('name = "small"', 'name = "../small"', "must be letters"),
         ("limit_queries = 20", "limit_queries = 0", "limit_queries must be at least 1"),
         ("remove_self = false", "remove_self = 'no'", "remove_self must be true or false"),
         ('["NDCG@10", "R@100"]', '"nDCG@10"', "measures must be a list of texts"),

@@ -211,6 +211,18 @@ def test_stopped_anywhere_the_same_call_goes_on(experiment, tmp_path, at):
     assert len(set(done)) == 6
 
 
+def test_the_seconds_of_a_stopped_build_are_added_up(collection, work):
+    experiment = Experiment("aero", collection, SYSTEMS[2:3], ("P@1",), k=10)
+    with pytest.raises(Interrupted):
+        run_experiment(experiment, work, stop=lambda: True)
+    (spent,) = work.glob("*.seconds")
+    assert 0 < float(spent.read_text()) < 60
+    spent.write_text("1000")
+    index = run_experiment(experiment, work).record["systems"][0]["index"]
+    assert index["resumed"] and 1000 < index["seconds"] < 1060
+    assert not spent.exists()
+
+
 def test_a_kill_between_run_and_record_repeats_that_step_alone(experiment, work):
     first = run_experiment(experiment, work)
     name = first.runs["XTR"]

@@ -6,6 +6,7 @@ It says what to run and nothing about where: indexes and runs go to a work folde
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -104,6 +105,11 @@ class Experiment:
     expected: tuple[Expected, ...] = ()
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w .()+-]*", self.name):
+            raise UsageError(
+                f"The name {self.name!r} must be letters, digits, blanks, or one of . _ - + ( ), "
+                "for it names a folder."
+            )
         _check_systems(self)
         for measure in measures_named(self.measures):
             cutoff = measure.params.get("cutoff", 0)

@@ -221,12 +221,13 @@ class _Session:
     def _build(self, plan: IndexPlan, model: Encoder | None, path: Path) -> dict[str, Any]:
         resumed = path.exists() and not self._folder.restart
         spent = path.with_suffix(".seconds")
-        before = float(spent.read_text()) if resumed and spent.exists() else 0.0
+        before = _seconds(spent) if resumed else 0.0
         total = next((about["info"]["documents"] for _, about in self._indexes.values()), None)
 
         def tell(p: Progress) -> None:
             self._tell("index", plan.backend, p.documents, p.total or total, build=p)
 
+        self._tell("index", plan.backend, 0, total)
         start = time.perf_counter()
         try:
             added = build(
@@ -312,6 +313,14 @@ class _Session:
     ) -> None:
         if self._progress is not None:
             self._progress(Step(self._number, self._steps, what, name, done, total, reused, build))
+
+
+def _seconds(path: Path) -> float:
+    """Time that earlier calls, stopped on request, spent on a step."""
+    try:
+        return float(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0.0
 
 
 def _load(experiment: Experiment) -> Collection:
