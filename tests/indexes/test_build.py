@@ -57,7 +57,7 @@ def test_a_stopped_build_goes_on_and_encodes_nothing_twice(tmp_path, backend, to
         monkeypatch.setattr(
             type(toy),
             "encode_documents",
-            lambda self, texts, encoded=encoded: encoded.extend(texts) or real(self, texts),
+            lambda self, texts, seen=encoded, real=real: seen.extend(texts) or real(self, texts),
         )
         build(path, DOCS, encoder="toy", backend=backend)
         monkeypatch.undo()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -233,7 +234,7 @@ class Ingest:
             yield window
 
     def _take(self, rows: Iterator[ArrayLike], count: int) -> list[ArrayLike]:
-        taken = [row for row, _ in zip(rows, range(count), strict=False)]
+        taken = list(islice(rows, count))
         if len(taken) < count:
             raise InputError(
                 f"There are fewer vectors ({self.consumed + len(taken)}) than documents."
