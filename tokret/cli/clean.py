@@ -34,6 +34,13 @@ def to_json(value: object, *, ascii_only: bool = False) -> str:
     return _HARMFUL.sub(lambda m: json.dumps(m[0])[1:-1], line)
 
 
+def counted(number: int, noun: str) -> str:
+    """Write ``1 document`` or ``1,234 documents``; the noun takes an s, a query queries."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("ry") else f"{number:,} {noun}s"
+
+
 def _spelled(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 

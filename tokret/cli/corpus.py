@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,10 +15,8 @@ import typer
 from tokret.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
     from tokret.collections import CorpusStats
-    from tokret.types import Document
+    from tokret.types import Document, Floats
 
 CORPUS_HELP = (
     "A BEIR folder, a .jsonl, .json or .tsv file (.gz, .zst), a folder of them or of .txt and "
@@ -104,15 +103,32 @@ class Reading:
                 pass
         except InputError:
             return error
-        return InputError(f"{self.stats.location}: {error}")
+        message = str(error).replace("on_duplicate", "--on-duplicate")
+        return InputError(f"{self.stats.location}: {message}")
 
 
-def vectors_of(vectors: Path | None, lengths: Path | None) -> Iterable[ArrayLike] | None:
+def vectors_of(vectors: Path | None, lengths: Path | None) -> Iterator[Floats] | None:
     """Vectors of each document, or None where no file was named."""
     if vectors is None:
         if lengths is not None:
-            raise UsageError("--lengths belongs to --vectors FILE.")
+            raise UsageError("Lengths belong to a file of vectors; give both.")
         return None
-    from tokret.encoders import read_vectors
+    from tokret.encoders import open_vectors
 
-    return read_vectors(vectors, lengths)
+    return open_vectors(vectors, lengths)
+
+
+def encoder_spec(model: str | None, vectors: Path | None, lengths: Path | None) -> str:
+    """Spell the encoder: a folder or hub name stands for a sentence-transformers model."""
+    from tokret.encoders import MultiVector, Precomputed
+
+    if model is not None:
+        path_like = "(" not in model and ("/" in model or os.sep in model or Path(model).is_dir())
+        return str(MultiVector(model)) if path_like else model
+    given = vectors_of(vectors, lengths)
+    if given is None:
+        return "tokret-mini"
+    first = next(given, None)
+    if first is None:
+        raise InputError(f"{vectors} holds no vectors.")
+    return str(Precomputed(first.shape[1]))

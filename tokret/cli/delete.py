@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from tokret.cli.clean import counted
 from tokret.cli.options import DryRun, IndexDir
 from tokret.cli.talk import Talk
 from tokret.errors import InputError, UsageError
@@ -19,7 +20,7 @@ def run(
     talk: Talk,
     path: IndexDir,
     doc_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Documents to delete.")
+        list[str] | None, typer.Argument(metavar="ID...", help="Documents to delete.")
     ] = None,
     ids: Annotated[
         Path | None, typer.Option("--ids", help="A file with one id a line; - for standard input.")
@@ -56,11 +57,14 @@ def run(
     )
     if not talk.json:
         verb = "Would delete" if dry_run else "Deleted"
-        talk.line(f"{verb} {deleted:,} documents; {left:,} {'would be ' if dry_run else ''}left")
+        talk.line(
+            f"{verb} {counted(deleted, 'document')}; {left:,} {'would be ' if dry_run else ''}left"
+        )
     if absent and (dry_run or missing == "skip"):
         some = ", ".join(repr(doc_id) for doc_id in absent[:5])
         talk.warn(
-            f"{len(absent):,} ids are not in the index: {some}{', ...' if len(absent) > 5 else ''}."
+            f"Not in the index: {counted(len(absent), 'id')}: "
+            f"{some}{', ...' if len(absent) > 5 else ''}."
         )
 
 

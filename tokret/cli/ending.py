@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from tokret.cli.clean import counted
 from tokret.cli.corpus import Reading
 from tokret.cli.progress import duration
 from tokret.cli.talk import Talk
@@ -28,22 +29,22 @@ def stopped(talk: Talk, status: int, message: str) -> int:
 def summary(talk: Talk, added: Added, reading: Reading, seconds: float, where: str) -> None:
     """Tell what was stored, how fast, and what was left out."""
     if not talk.json:
-        parts = [f"{added.documents:,} documents", f"{added.passages:,} passages"]
+        parts = [counted(added.documents, "document"), counted(added.passages, "passage")]
         if added.tokens:
-            parts.append(f"{added.tokens:,} tokens")
+            parts.append(counted(added.tokens, "token"))
         talk.line(f"{where}: {', '.join(parts)} in {duration(seconds)}")
     if seconds >= 1:
         tokens = f", {added.tokens / seconds:,.0f} tokens/s" if added.tokens else ""
         talk.say(f"Speed: {added.documents / seconds:,.0f} documents/s{tokens}")
     noted = {
-        "were longer than a passage and cut (--long split keeps all)": added.truncated,
-        "were left out, their id was there": added.skipped,
-        "took the place of an older one": added.replaced,
-        "have no text": added.empty,
+        "cut, being longer than a passage (--long split keeps all)": added.truncated,
+        "left out, as the id was there already": added.skipped,
+        "put in the place of an older one": added.replaced,
+        "without any text": added.empty,
     }
     for what, count in noted.items():
         if count:
-            talk.say(f"{count:,} documents {what}")
+            talk.say(f"{counted(count, 'document')} {what}")
     if reading.left_out:
-        place = f"; they are in {reading.quarantine}" if reading.stats.quarantined else ""
-        talk.warn(f"{reading.left_out:,} records could not be read and were left out{place}.")
+        place = f"; see {reading.quarantine}" if reading.stats.quarantined else ""
+        talk.warn(f"Left out, as unreadable: {counted(reading.left_out, 'record')}{place}.")

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokret.cli.clean import counted
 from tokret.cli.corpus import Reading
 from tokret.cli.info import size
 from tokret.cli.progress import duration
@@ -20,7 +21,7 @@ SAMPLE = 64  # documents that are encoded, to see how fast it goes
 SPAN_BYTES = 12  # of each token: its character range and its number in the vocabulary
 
 
-def estimate(talk: Talk, reading: Reading, out: Path, backend: str, encoder: str | None) -> None:
+def estimate(talk: Talk, reading: Reading, out: Path, backend: str, encoder: str) -> None:
     """Read the whole corpus, encode a little of it, and write nothing."""
     from tokret.encoders import encoders
     from tokret.indexes import backends
@@ -36,7 +37,7 @@ def estimate(talk: Talk, reading: Reading, out: Path, backend: str, encoder: str
             sample.append(document)
     tokens = seconds = 0.0
     total = text_bytes
-    if chosen.encodes and encoder is not None and not encoder.startswith("precomputed"):
+    if chosen.encodes and not encoder.startswith("precomputed"):
         model = encoders.build(encoder)
         model.encode_documents([sample[0].contents])  # the first call also warms up
         began = time.monotonic()
@@ -64,12 +65,12 @@ def estimate(talk: Talk, reading: Reading, out: Path, backend: str, encoder: str
         }
     )
     if not talk.json:
-        talk.line(f"{documents:,} documents, {characters:,} characters")
+        talk.line(f"{counted(documents, 'document')}, {counted(characters, 'character')}")
         if tokens:
             talk.line(f"about {tokens:,.0f} tokens, {duration(seconds)} to encode")
         talk.line(f"about {size(total)} on disk, {size(free)} free; nothing was written")
     if reading.left_out:
-        talk.warn(f"{reading.left_out:,} records cannot be read.")
+        talk.warn(f"Unreadable: {counted(reading.left_out, 'record')}.")
     if total > free:
         talk.warn(f"{out}: the disk has {size(free)} left, about {size(total)} are needed.")
 

@@ -54,7 +54,11 @@ def explained(index: Index, query: str, hit: Hit) -> list[Match]:
         matches = index.explain(query, hit.doc_id) if query else []
     except TokretError:
         return []
-    return [m for m in matches if hit.start <= m.start < m.end <= hit.end]
+    return [
+        m
+        for m in matches
+        if m.query_start < m.query_end and hit.start <= m.start < m.end <= hit.end
+    ]
 
 
 def hit_lines(
@@ -85,7 +89,7 @@ def marks(text: str, matches: Sequence[Match], start: int = 0) -> list[Mark]:
     found: dict[tuple[int, int], float] = {}
     for match in matches:
         first, last = match.start - start, match.end - start
-        if match.query_start == match.query_end or not 0 <= first < last <= len(text):
+        if not 0 <= first < last <= len(text):
             continue
         if match.similarity < WEAK or not any(map(str.isalnum, text[first:last])):
             continue

@@ -20,6 +20,7 @@ from tokret.cli.corpus import (
     Reading,
     Strict,
     VectorsFile,
+    encoder_spec,
     vectors_of,
 )
 from tokret.cli.ending import again, stopped, summary
@@ -73,7 +74,7 @@ def run(
     from tokret.indexes import Interrupted, build
 
     reading = Reading(corpus, out, on_error, quarantine, encoding_errors, limit)
-    encoder = model or (None if vectors else "tokret-mini")
+    encoder = encoder_spec(model, vectors, lengths)
     if dry_run:
         from tokret.cli.estimate import estimate
 
@@ -114,6 +115,6 @@ def run(
     )
     summary(talk, added, reading, seconds, str(out))
     where = shlex.quote(str(out))
-    text = "--query-vectors FILE" if encoder is None and backend != "bm25" else '"your question"'
+    text = "--query-vectors FILE" if vectors and not model else '"your question"'
     talk.say(f"Next: tokret search {where} {text}")
     return GATE if strict and reading.left_out else 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tokret.cli.clean import escaped
+from tokret.cli.clean import counted, escaped
 from tokret.cli.options import IndexDir, Scorer, Threads, cpus
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
@@ -27,7 +27,7 @@ Format = Literal["table", "jsonl", "trec", "msmarco"]
 def run(
     talk: Talk,
     path: IndexDir,
-    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What to look for.")] = None,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What to look for.")] = None,
     queries: Annotated[
         str | None,
         typer.Option(
@@ -97,15 +97,17 @@ def run(
                     "seconds": round(seconds, 3),
                 }
             )
-            talk.say(f"{run_file}: {written:,} hits of {len(results):,} queries in {seconds:.2f} s")
+            talk.say(
+                f"{run_file}: {counted(written, 'hit')} for {counted(len(results), 'query')} in {seconds:.2f} s"
+            )
             talk.say(f"Next: tokret eval {shlex.quote(str(run_file))} --qrels FILE -m nDCG@10")
         elif talk.json:
             _object(talk, path, index, results, k, scorer, seconds)
         elif form == "table":
             _table(talk, index, results, many)
             talk.say(
-                f"{sum(map(len, found))} hits among {len(index):,} documents "
-                f"in {seconds * 1000:,.0f} ms"
+                f"{counted(sum(map(len, found)), 'hit')} in {counted(len(index), 'document')}, "
+                f"{seconds * 1000:,.0f} ms"
             )
         elif form == "jsonl":
             for query, hits in results:
