@@ -19,6 +19,9 @@ struct Block {
     const void* rows;      // [count] floats or codes, row after row
     int64_t stride;        // bytes from one row to the next
     int64_t count;
+    const char* ahead;     // what is read after these rows: to be asked for in time
+    int64_t ahead_stride;  // bytes of it for each row,
+    int64_t ahead_step;    // and for each step
     const float* scales;   // [count], codes only
     const float* lane_scales;  // [lanes], sims of codes only
     float* out;            // best: [lanes], raised in place; sims: [count][lanes]

@@ -92,18 +92,16 @@ int64_t above(const float* sims, int64_t count, int64_t lanes, const float* leas
     return found;
 }
 
-constexpr int64_t CHAINS = 8;  // independent sums, to hide the latency of an addition
-
 template <class T>
 double spin(int64_t rounds) {
-    T sum[CHAINS] = {}, x = 1, y = 1;
-    for (int64_t i = 0; i < rounds; ++i)
-        for (int64_t c = 0; c < CHAINS; ++c) {
-            sum[c] += x * y;
-            __asm__ volatile("" : "+m"(x), "+m"(y));
-        }
-    __asm__ volatile("" : : "m"(sum));
-    return double(rounds * CHAINS);
+    constexpr int64_t SUMS = 32;  // independent, to hide the latency of an addition
+    T sum[SUMS] = {}, x[SUMS] = {1}, y[SUMS] = {1};
+    for (int64_t i = 0; i < rounds; ++i) {
+        __asm__ volatile("" : : "r"(x), "r"(y) : "memory");  // they may have changed
+        for (int64_t c = 0; c < SUMS; ++c) sum[c] += x[c] * y[c];
+    }
+    __asm__ volatile("" : : "r"(sum) : "memory");
+    return double(rounds * SUMS);
 }
 
 }  // namespace

@@ -22,6 +22,8 @@
 namespace tokret {
 namespace {
 
+constexpr int64_t AHEAD = 16;  // steps: a cache line of floats or of groups of four codes
+
 constexpr int at_least_one(int n) { return n > 0 ? n : 1; }
 
 // What becomes of a tile's similarities: BEST raises the best of each lane, else all are kept.
@@ -40,7 +42,13 @@ TOKRET_INLINE void tile(const Block& block, int64_t t) {
     constexpr int64_t LANES = WIDE * P::WIDE_LANES + PART * P::PART_LANES;
     const char* query = static_cast<const char*>(block.query);
     const char* row = static_cast<const char*>(block.rows) + t * block.stride;
+    const char* ahead = block.ahead + t * block.ahead_stride;
     for (int64_t step = 0; step < block.steps; ++step) {
+        if (step % AHEAD == 0) {
+            TOKRET_UNROLL
+            for (int r = 0; r < ROWS; ++r)
+                __builtin_prefetch(ahead + step * block.ahead_step + r * block.ahead_stride);
+        }
         typename P::Query wide_query[at_least_one(WIDE)];
         typename P::PartQuery part_query[at_least_one(PART)];
         TOKRET_UNROLL
@@ -76,7 +84,7 @@ TOKRET_INLINE void tile(const Block& block, int64_t t) {
 // The rows from t, fewer than two tiles of ROWS. A last tile may go over rows again that
 // an earlier one has done: both answers are the same.
 template <class P, int ROWS, int WIDE, int PART, bool BEST>
-void rest(const Block& block, int64_t t) {
+void rest(Block block, int64_t t) {
     const int64_t left = block.count - t;
     if (left <= 0) return;
     if constexpr (ROWS > 1) {
@@ -90,7 +98,7 @@ void rest(const Block& block, int64_t t) {
 }
 
 template <class P, int WIDE, int PART, bool BEST>
-void pass(const Block& block) {
+void pass(Block block) {
     constexpr int ROWS = P::rows(WIDE + PART);
     int64_t t = 0;
     for (; t + ROWS <= block.count; t += ROWS) tile<P, ROWS, WIDE, PART, BEST>(block, t);
@@ -114,20 +122,18 @@ template <class P>
 double spin(int64_t rounds) {
     constexpr int CHAINS = 12;  // independent sums: two a cycle, five cycles each, and some
     const char ones[256] = {1, 1};
-    typename P::Wide sum[CHAINS];
+    typename P::Wide sum[CHAINS] = {};
     typename P::Query query;
     typename P::Element x = P::broadcast(ones);
     P::load(ones, query);
-    __builtin_memset(sum, 0, sizeof sum);
     for (int64_t i = 0; i < rounds; ++i) {
         TOKRET_UNROLL
         for (int c = 0; c < CHAINS; ++c) {
             P::opaque(query);  // or the product would be taken once, before the loop
             P::add(sum[c], query, x);
+            P::opaque(sum[c]);  // and all sums are wanted
         }
     }
-    TOKRET_UNROLL
-    for (int c = 0; c < CHAINS; ++c) P::opaque(sum[c]);
     return double(rounds) * CHAINS * P::WIDE_LANES * P::PRODUCTS;
 }
 
