@@ -1,6 +1,8 @@
 """What holds for every encoder that runs here."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -35,6 +37,12 @@ HOSTILE = [
 def test_every_registered_encoder_is_under_contract_or_exempt():
     named = {getattr(param, "values", (param,))[0] for param in RUN}
     assert set(encoders.names()) - DO_NOT_RUN == named
+
+
+def test_importing_the_encoders_is_light():
+    heavy = {"onnxruntime", "torch", "transformers", "sentence_transformers", "huggingface_hub"}
+    code = f"import sys, tokret.encoders; print(sorted({heavy!r} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
 @pytest.fixture(scope="module", params=RUN)
@@ -136,6 +144,8 @@ def test_what_is_not_text_is_refused(encode):
     for wrong in (None, 3, b"bytes"):
         with pytest.raises(InputError, match="str"):
             encode(["fine", wrong])
+    with pytest.raises(InputError, match="list"):
+        encode("one text")
 
 
 def test_identity_is_stable_and_its_spec_builds_the_encoder(spec, encoder):

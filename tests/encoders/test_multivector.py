@@ -250,6 +250,9 @@ def test_pickled_weights_are_refused_with_the_way_out(saved, tmp_path):
     (tmp_path / "m/2_Dense/model.safetensors").rename(tmp_path / "m/2_Dense/pytorch_model.bin")
     with pytest.raises(ModelError, match=r"pytorch_model\.bin is pickled.*save_file"):
         MultiVector(str(tmp_path / "m")).encode_queries(["fox"])
+    (tmp_path / "m/2_Dense/pytorch_model.bin").unlink()  # the Hub's client leaves it behind
+    with pytest.raises(ModelError, match=r"2_Dense holds no .*save_file"):
+        MultiVector(str(tmp_path / "m")).encode_queries(["fox"])
 
 
 def test_a_model_that_is_not_multi_vector_is_refused(saved):

@@ -18,6 +18,10 @@ WEIGHTS = "*.safetensors"
 TEXTS = ("*.json", "*.txt", "*.model", "*.metadata")  # configs, tokenizers, vocabularies
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 XTR_DENSE = "2_Dense"
+CONVERT = (
+    "safetensors.torch.save_file(torch.load('pytorch_model.bin', weights_only=True), "
+    "'model.safetensors')."
+)
 PYLATE_KEYS = {"query_prefix", "document_prefix", "query_length", "document_length"}
 
 _digests: dict[tuple[str, int, int], str] = {}  # by path, size and time of last change
@@ -75,6 +79,11 @@ def layout(folder: Path) -> Layout:
     dense = _json(folder / XTR_DENSE / "config.json")
     narrows = 0 < dense.get("out_features", 0) < dense.get("in_features", 0)
     if config.get("model_type") in ("t5", "mt5", "umt5") and narrows and not dense.get("bias"):
+        if not any((folder / XTR_DENSE).glob(WEIGHTS)):
+            raise ModelError(
+                f"{folder / XTR_DENSE} holds no {WEIGHTS}, and pickled weights are not read. In a "
+                f"copy of the folder, convert pytorch_model.bin there: {CONVERT}"
+            )
         return "xtr"
     raise ModelError(
         f"{folder} is not a multi-vector model. Wanted: a MultiVectorEncoder or PyLate save, a "
@@ -116,8 +125,7 @@ def _refuse_pickles(folder: Path) -> None:
         if path.parent not in safe and path.name != "training_args.bin":
             raise ModelError(
                 f"{folder / path} is pickled, which can run code on load; tokret reads safetensors "
-                "alone. Once you trust the file, convert it: safetensors.torch.save_file("
-                f"torch.load({path.name!r}, weights_only=True), 'model.safetensors')."
+                f"alone. Once you trust the file, convert it: {CONVERT}"
             )
     if not safe:
         raise ModelError(f"{folder} is incomplete: it holds no {WEIGHTS} file.")

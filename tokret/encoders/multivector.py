@@ -300,6 +300,8 @@ def _trimmed(offsets: Sequence[tuple[int, int]], text: str, after: int = 0) -> S
 
 def _readable(texts: Sequence[str]) -> list[str]:
     """Refuse what is not text; a lone surrogate, which no tokenizer reads, becomes U+FFFD."""
+    if isinstance(texts, str):
+        raise InputError("Texts must be a list of str, got one str; write [text].")
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputError(f"Text {i} is {type(text).__name__}; texts must be str.")

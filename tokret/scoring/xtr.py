@@ -98,12 +98,15 @@ def retrieve(
         found, near = kernels.token_topk(
             query, part.tokens, k_prime, alive=part.alive, threads=threads
         )
-        tokens = np.concatenate([tokens, first + found], axis=1)
-        sims = np.concatenate([sims, near], axis=1)
-        # Stable: earlier parts hold lower token numbers, so equal similarities stay in order.
-        order = np.argsort(-sims, axis=1, kind="stable")[:, :k_prime]
-        tokens = np.take_along_axis(tokens, order, axis=1)
-        sims = np.take_along_axis(sims, order, axis=1)
+        if tokens.size == 0:  # nothing to merge with, and both arrive in order
+            tokens, sims = first + found, near
+        else:
+            tokens = np.concatenate([tokens, first + found], axis=1)
+            sims = np.concatenate([sims, near], axis=1)
+            # Stable: earlier parts hold lower token numbers, so equal similarities stay in order.
+            order = np.argsort(-sims, axis=1, kind="stable")[:, :k_prime]
+            tokens = np.take_along_axis(tokens, order, axis=1)
+            sims = np.take_along_axis(sims, order, axis=1)
         first += len(part.tokens.vectors)
     return tokens, sims
 
