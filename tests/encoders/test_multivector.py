@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sentence_transformers.multi_vector_encoder.modules import (  # noqa: E402
 )
 from transformers import PreTrainedTokenizerFast, T5EncoderModel  # noqa: E402
 
-from tokret.encoders import model_files  # noqa: E402
+from tokret.encoders import model_files, multivector  # noqa: E402
 from tokret.encoders.base import encoders  # noqa: E402
 from tokret.encoders.multivector import MultiVector  # noqa: E402
 from tokret.errors import InputError, ModelError, ResourceError, UsageError  # noqa: E402
@@ -194,6 +195,19 @@ def test_another_fault_of_the_model_is_not_taken_for_want_of_memory(saved):
     model._model.encode_document = broken
     with pytest.raises(RuntimeError, match="shapes differ"):
         model.encode_documents(TEXTS)
+
+
+def test_threads_share_one_model_and_get_the_same_vectors(saved, monkeypatch):
+    loads, load = [], multivector._load
+    monkeypatch.setattr(multivector, "_load", lambda *a, **k: loads.append(1) or load(*a, **k))
+    model = MultiVector(str(saved / "expanding"))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(model.encode_queries, [TEXTS] * 8))
+        assert list(pool.map(len, pool.map(model.token_spans, [TEXTS[3]] * 8))) == (
+            [len(model.token_spans(TEXTS[3]))] * 8
+        )
+    assert len(loads) == 1
+    assert all(np.array_equal(f.tokens.vectors, found[0].tokens.vectors) for f in found)
 
 
 def test_pooled_vectors_stand_for_no_single_token(saved, tmp_path):

@@ -34,6 +34,7 @@ UNBOUNDED = 1_000_000  # tokens; tokenizers without a limit name absurd numbers
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # A tokenizer is told anew, at each call, where to cut; two threads must not mix that up.
 _one_at_a_time = threading.Lock()
+_loading = threading.Lock()
 
 Ids = NDArray[np.int32]
 Row = tuple[Floats, Spans, Ids, bool]  # vectors, ranges and ids of one text; whether it was cut
@@ -91,8 +92,13 @@ class MultiVector(Spec):
     def _folder(self) -> Path:
         return locate(self.model, self.revision)
 
-    @cached_property
+    @property
     def _model(self) -> Any:  # noqa: ANN401
+        with _loading:  # several threads may ask first
+            return self._loaded
+
+    @cached_property
+    def _loaded(self) -> Any:  # noqa: ANN401
         if importlib.util.find_spec("sentence_transformers") is None:
             raise MissingExtraError(f"Encoder {str(self)!r}", "st")
         kind = layout(self._folder)
@@ -172,7 +178,6 @@ class MultiVector(Spec):
             uncut = np.array(marks["input_ids"][i], np.int32)
             places = _trimmed(marks["offset_mapping"][i], text, after=len(prompt))
             special = np.array(marks["special_tokens_mask"][i], np.bool_)
-            places[special] = 0
             spans = _lay_beside(row_ids, uncut, places, special, left=left)
             keep = item["attention_mask"].cpu().numpy().astype(bool)
             if len(keep) == len(row_ids):
