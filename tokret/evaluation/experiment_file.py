@@ -23,7 +23,7 @@ from tokret.evaluation.experiment import (
 from tokret.evaluation.fusion import fusers
 from tokret.evaluation.names import measures_named
 from tokret.indexes import backends
-from tokret.indexes.store import Settings
+from tokret.indexes.manifest import Settings
 from tokret.registry import did_you_mean, parse
 from tokret.scoring import scorers
 

@@ -6,7 +6,7 @@ from tokret.indexes.build import build
 from tokret.indexes.exact import Exact
 from tokret.indexes.index import Index
 from tokret.indexes.ingest import Added, Interrupted, Progress
-from tokret.indexes.store import Damage, verify
+from tokret.indexes.verify import Damage, verify
 
 __all__ = [
     "Added",

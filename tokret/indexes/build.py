@@ -25,8 +25,9 @@ from tokret.indexes.base import Backend, backends
 from tokret.indexes.files import read_json, to_json, write_atomically
 from tokret.indexes.index import encoder_for
 from tokret.indexes.ingest import Added, Ingest, Interrupted, OnDuplicate, Progress, as_document
+from tokret.indexes.manifest import Manifest, Settings
 from tokret.indexes.publish import publish
-from tokret.indexes.store import Manifest, Settings, Store
+from tokret.indexes.store import Store
 from tokret.types import Document
 
 STATE = "build.json"

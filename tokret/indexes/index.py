@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -15,19 +14,15 @@ from numpy.typing import ArrayLike
 
 from tokret.encoders import Encoder, Identity, encoders
 from tokret.errors import IndexCorruptError, InputError, ModelMismatchError, UsageError
-from tokret.indexes.base import Backend, Request, Searcher, backends
+from tokret.indexes.base import Backend, Request, backends
 from tokret.indexes.ingest import Added, Ingest, OnDuplicate, Progress, unit_rows
+from tokret.indexes.manifest import FORMAT, Manifest, Settings
 from tokret.indexes.publish import publish, surviving
-from tokret.indexes.store import (
-    FORMAT,
-    Manifest,
-    Settings,
-    Snapshot,
-    Store,
-    verify,
-)
+from tokret.indexes.store import Store
+from tokret.indexes.verify import verify as damages_of
+from tokret.indexes.view import View, best_documents
 from tokret.scoring import Scorer, scorers
-from tokret.types import Floats, Hit, Ints, Match, Tokens
+from tokret.types import Floats, Hit, Match, Tokens
 
 
 def encoder_for(encoder: str | Encoder | None, backend: Backend) -> Encoder | None:
@@ -40,45 +35,6 @@ def encoder_for(encoder: str | Encoder | None, backend: Backend) -> Encoder | No
             "encoder='precomputed(dim=128)'."
         )
     return encoders.build(encoder)
-
-
-@dataclass(frozen=True, eq=False)
-class _View:
-    """One version of the index, ready for queries. Never changes, so threads may share it."""
-
-    snapshot: Snapshot
-    searcher: Searcher
-    doc_of: Ints  # [N] document of each passage, numbered through all segments
-    first_doc: Ints  # [S + 1] first document of each segment
-    first_passage: Ints  # [S + 1] first passage of each segment
-
-    @classmethod
-    def of(cls, snapshot: Snapshot, backend: Backend) -> _View:
-        segments = snapshot.segments
-        first_doc = np.cumsum([0, *(s.documents for s in segments)], dtype=np.int64)
-        first_passage = np.cumsum([0, *(s.passages for s in segments)], dtype=np.int64)
-        owners = [
-            np.repeat(np.arange(s.documents) + base, np.diff(s.passage_offsets))
-            for s, base in zip(segments, first_doc[:-1], strict=True)
-        ]
-        doc_of = np.concatenate([np.empty(0, np.int64), *owners])
-        return cls(snapshot, backend.searcher(snapshot), doc_of, first_doc, first_passage)
-
-    def doc_id(self, doc: int) -> str:
-        segment, d = self._place(doc)
-        return self.snapshot.segments[segment].doc_id(d)
-
-    def _place(self, doc: int) -> tuple[int, int]:
-        segment = int(np.searchsorted(self.first_doc, doc, side="right")) - 1
-        return segment, doc - int(self.first_doc[segment])
-
-    def hit(self, doc: int, passage: int, score: float, text: bool) -> Hit:
-        s, d = self._place(doc)
-        segment = self.snapshot.segments[s]
-        span = segment.passage_spans[passage - int(self.first_passage[s])]
-        start, end = int(span[0]), int(span[1])
-        shown = segment.text(d)[start:end] if text else ""
-        return Hit(segment.doc_id(d), score, start, end, shown)
 
 
 class Index:
@@ -94,7 +50,7 @@ class Index:
         self._guard = threading.Lock()
         snapshot = store.open()
         self._backend = backends.build(snapshot.manifest.backend)
-        self._view: _View | None = _View.of(snapshot, self._backend)
+        self._view: View | None = View.of(snapshot, self._backend)
         self._encoder = None if encoder is None else self._accept(encoder)
 
     @classmethod
@@ -173,11 +129,11 @@ class Index:
         snapshot = self._store.open()
         if snapshot.manifest.version == version:
             return False
-        self._view = _View.of(snapshot, self._backend)
+        self._view = View.of(snapshot, self._backend)
         return True
 
     @property
-    def _state(self) -> _View:
+    def _state(self) -> View:
         if self._view is None:
             raise UsageError(f"The index {self._store.path} is closed; open it again.")
         return self._view
@@ -324,7 +280,7 @@ class Index:
 
         def rank(request: Request, inner: int) -> list[Hit]:
             passages, scores = view.searcher.rank(request, chosen, inner)
-            return _best(view, passages, scores, k, text)
+            return best_documents(view, passages, scores, k, text)
 
         if len(requests) == 1 or threads == 1:
             return [rank(request, threads) for request in requests]
@@ -388,7 +344,7 @@ class Index:
         return view.snapshot.segments[s].text(d)
 
     @staticmethod
-    def _find(view: _View, doc_id: str) -> tuple[int, int]:
+    def _find(view: View, doc_id: str) -> tuple[int, int]:
         place = view.snapshot.find(doc_id)
         if place is None:
             raise UsageError(f"No document {doc_id!r:.200} in {view.snapshot.path}.")
@@ -422,36 +378,6 @@ class Index:
         }
 
 
-def _best(view: _View, passages: Ints, scores: Floats, k: int, text: bool) -> list[Hit]:
-    """The ``k`` best documents of some passages [C], rising, and their scores [C]."""
-    if np.isnan(scores).any():
-        raise IndexCorruptError(
-            f"{view.snapshot.path}: a score is not a number; run `tokret verify` on the index."
-        )
-    found = np.isfinite(scores)
-    passages, scores = passages[found], scores[found]
-    if len(passages) == 0:
-        return []
-    docs = view.doc_of[passages]
-    starts = np.flatnonzero(np.diff(docs, prepend=-1))
-    best = np.maximum.reduceat(scores, starts)
-    chosen = np.arange(len(best))
-    ids: dict[int, str] = {}
-    if len(best) > k:
-        least = np.partition(best, len(best) - k)[len(best) - k]
-        above, tied = np.flatnonzero(best > least), np.flatnonzero(best == least)
-        if len(above) + len(tied) > k:
-            ids = {int(c): view.doc_id(int(docs[starts[c]])) for c in tied}
-            tied = np.array(sorted(tied.tolist(), key=ids.__getitem__)[: k - len(above)])
-        chosen = np.concatenate([above, tied])
-    hits = []
-    for c in chosen.tolist():
-        end = starts[c + 1] if c + 1 < len(starts) else len(scores)
-        passage = int(passages[starts[c] + int(scores[starts[c] : end].argmax())])
-        hits.append(view.hit(int(docs[starts[c]]), passage, float(best[c]), text))
-    return sorted(hits, key=lambda hit: (-hit.score, hit.doc_id))
-
-
 def _clean(text: str) -> str:
     """A query with lone surrogates replaced: it may come from anywhere."""
     return "".join("�" if "\ud800" <= c <= "\udfff" else c for c in text)
@@ -462,7 +388,7 @@ def _named(identity: Identity) -> str:
 
 
 def _refuse_damage(path: str | os.PathLike[str]) -> None:
-    damages = verify(path, "full")
+    damages = damages_of(path, "full")
     if damages:
         shown = "; ".join(f"{d.file}: {d.message}" for d in damages[:3])
         more = f" and {len(damages) - 3} more" if len(damages) > 3 else ""

@@ -20,6 +20,7 @@ from tokret.encoders.passages import split
 from tokret.errors import InputError, TokretError, UsageError
 from tokret.indexes.base import Backend
 from tokret.indexes.files import Array
+from tokret.indexes.manifest import Entry, Settings
 from tokret.indexes.segment import (
     DOCUMENT_COLUMNS,
     TOKEN_COLUMNS,
@@ -27,7 +28,7 @@ from tokret.indexes.segment import (
     Segment,
     SegmentWriter,
 )
-from tokret.indexes.store import Entry, Settings, Snapshot, Store
+from tokret.indexes.store import Snapshot, Store
 from tokret.types import Document, Floats, Ints, Tokens
 
 WINDOW_DOCUMENTS = 512  # enough of one length to make batches without padding

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from tokret.indexes.base import Backend
+from tokret.indexes.manifest import Entry, Manifest
 from tokret.indexes.segment import SegmentWriter
-from tokret.indexes.store import Entry, Manifest, Snapshot, Store
+from tokret.indexes.store import Snapshot, Store
 
 
 def surviving(store: Store, snapshot: Snapshot, gone: Mapping[str, set[int]]) -> list[Entry]:

@@ -1,0 +1,149 @@
+"""The manifest: which segments make one committed version, and how they were made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tokret import __version__
+from tokret.encoders.base import Identity
+from tokret.errors import IndexCorruptError, IndexFormatError, UsageError
+from tokret.indexes.files import Column, read_json, to_json
+
+FORMAT = 1
+FEATURES: frozenset[str] = frozenset()  # what a manifest may ask of its reader, beyond FORMAT
+SEGMENT_ID = re.compile(r"seg-[0-9a-f]{16}")
+MANIFEST_NAME = re.compile(r"manifest-[0-9]{8}\.json")
+DELETES_NAME = re.compile(r"deletes-[0-9a-f]{16}\.bin")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How documents became passages and vectors; the same for the life of an index."""
+
+    long: str = "split"
+    max_tokens: int | None = None
+    overlap: int = 0
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        if self.long not in ("split", "truncate"):
+            raise UsageError(f"long must be 'split' or 'truncate', got {self.long!r}.")
+        if self.max_tokens is not None and self.max_tokens < 4:
+            raise UsageError(f"max_tokens must be at least 4, got {self.max_tokens}.")
+        if self.overlap < 0:
+            raise UsageError(f"overlap must not be negative, got {self.overlap}.")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A segment as a manifest names it, with the documents deleted from it."""
+
+    id: str
+    kind: str
+    bytes: int
+    sha256: str
+    deletes: str | None = None  # file that lists deleted documents, int64
+    deletes_column: Column | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        value: dict[str, Any] = {
+            "id": self.id,
+            "kind": self.kind,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+        }
+        if self.deletes is not None and self.deletes_column is not None:
+            value["deletes"] = {"file": self.deletes, **self.deletes_column.to_dict()}
+        return value
+
+    @classmethod
+    def from_dict(cls, value: object, where: str) -> Entry:
+        """Read an entry, refusing names that could lead out of the folder."""
+        if not isinstance(value, dict) or not {"id", "kind", "bytes", "sha256"} <= set(value):
+            raise IndexCorruptError(f"{where}: a segment lacks id, kind, bytes or sha256.")
+        deletes = value.get("deletes")
+        column = None
+        if deletes is not None:
+            name = deletes.pop("file", None) if isinstance(deletes, dict) else None
+            if not isinstance(name, str) or not DELETES_NAME.fullmatch(name):
+                raise IndexCorruptError(f"{where}: {name!r} is no list of deletions.")
+            column = Column.from_dict(deletes, f"{where}: {name}")
+            deletes = name
+        entry = cls(value["id"], value["kind"], value["bytes"], value["sha256"], deletes, column)
+        if (
+            not isinstance(entry.id, str)
+            or not SEGMENT_ID.fullmatch(entry.id)
+            or not isinstance(entry.kind, str)
+            or type(entry.bytes) is not int
+            or not isinstance(entry.sha256, str)
+        ):
+            raise IndexCorruptError(f"{where}: {entry.id!r} is no segment of ours.")
+        return entry
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One committed version of an index."""
+
+    version: int
+    backend: str
+    encoder: Identity | None
+    settings: Settings
+    segments: tuple[Entry, ...] = ()
+    derived: Entry | None = None  # what the backend made of all segments together
+
+    def to_json(self) -> bytes:
+        """The file's bytes."""
+        encoder = self.encoder and vars(self.encoder)
+        return to_json(
+            {
+                "format": FORMAT,
+                "features": [],
+                "written_by": f"tokret {__version__}",
+                "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "version": self.version,
+                "backend": self.backend,
+                "encoder": encoder,
+                "settings": vars(self.settings),
+                "segments": [entry.to_dict() for entry in self.segments],
+                "derived": self.derived and self.derived.to_dict(),
+            }
+        )
+
+    @classmethod
+    def read(cls, path: Path, sha256: str) -> Manifest:
+        """Read and check a manifest. Raises FileNotFoundError if it is gone."""
+        value = read_json(path, sha256=sha256)
+        if type(value.get("format")) is not int:
+            raise IndexCorruptError(f"{path}: has no format number.")
+        if value["format"] > FORMAT:
+            raise IndexFormatError(
+                f"{path} has format {value['format']}; tokret {__version__} reads up to "
+                f"{FORMAT}. It was written by {value.get('written_by')}: upgrade tokret."
+            )
+        unknown = sorted(set(value.get("features") or []) - FEATURES)
+        if unknown:
+            raise IndexFormatError(
+                f"{path} uses {', '.join(map(repr, unknown))}, which tokret {__version__} does "
+                f"not know. It was written by {value.get('written_by')}: upgrade tokret."
+            )
+        try:
+            encoder = value["encoder"]
+            manifest = cls(
+                version=value["version"],
+                backend=value["backend"],
+                encoder=None if encoder is None else Identity(**encoder),
+                settings=Settings(**value["settings"]),
+                segments=tuple(Entry.from_dict(e, str(path)) for e in value["segments"]),
+                derived=value["derived"] and Entry.from_dict(value["derived"], str(path)),
+            )
+        except (KeyError, TypeError, UsageError) as error:
+            raise IndexCorruptError(f"{path}: not a manifest of ours ({error}).") from error
+        if type(manifest.version) is not int or not isinstance(manifest.backend, str):
+            raise IndexCorruptError(f"{path}: not a manifest of ours.")
+        return manifest

@@ -1,0 +1,96 @@
+"""Verification: every file of an index against what its manifest says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tokret.errors import IndexCorruptError, UsageError
+from tokret.indexes.files import Column, read_json
+from tokret.indexes.manifest import Manifest
+from tokret.indexes.segment import DESCRIPTION
+from tokret.indexes.store import Store
+
+
+class Damage(NamedTuple):
+    """One thing that is wrong with a file of an index."""
+
+    file: str
+    message: str
+
+
+def verify(
+    path: str | os.PathLike[str],
+    mode: str = "full",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Damage]:
+    """Check an index; an empty list means that it is whole.
+
+    ``quick`` checks what opening it checks: the manifest, every description, every
+    size. ``full`` reads every byte and names damaged ranges. ``progress`` is called with
+    bytes read and bytes in all. Raises IndexMissingError or IndexFormatError.
+    """
+    if mode not in ("quick", "full"):
+        raise UsageError(f"mode must be 'quick' or 'full', got {mode!r}.")
+    store = Store(path)
+    try:
+        name, sha256 = store.current()
+        manifest = Manifest.read(store.path / name, sha256)
+    except FileNotFoundError as error:
+        return [Damage(Path(error.filename).name, "missing")]
+    except IndexCorruptError as error:
+        return [_damage(store.path, error)]
+    damages: list[Damage] = []
+    files: list[tuple[Path, Column]] = []
+    for entry in [*manifest.segments, *([manifest.derived] if manifest.derived else [])]:
+        if entry.deletes is not None and entry.deletes_column is not None:
+            files.append((store.path / entry.deletes, entry.deletes_column))
+        folder = store.segments / entry.id
+        try:
+            described = read_json(folder / DESCRIPTION, entry.bytes, entry.sha256)
+            columns = described["columns"].items()
+            files += [
+                (folder / f"{column}.bin", Column.from_dict(value, column))
+                for column, value in columns
+            ]
+        except FileNotFoundError:
+            damages.append(Damage(str((folder / DESCRIPTION).relative_to(store.path)), "missing"))
+        except IndexCorruptError as error:
+            damages.append(_damage(store.path, error))
+    total = sum(column.size for _, column in files)
+    done = 0
+    for file, column in files:
+        try:
+            column.check_size(file)
+            ranges = column.damaged_ranges(file) if mode == "full" else []
+        except IndexCorruptError as error:
+            damages.append(_damage(store.path, error))
+        else:
+            name = str(file.relative_to(store.path))
+            damages += [Damage(name, f"damaged between byte {a} and {b}") for a, b in ranges]
+        done += column.size
+        if progress is not None:
+            progress(done, total)
+    return damages or _inconsistencies(store)
+
+
+def _inconsistencies(store: Store) -> list[Damage]:
+    """What is wrong between files that are each what was written."""
+    try:
+        snapshot = store.open()
+        for segment in snapshot.segments:
+            segment.passage_offsets  # noqa: B018  (reading checks it)
+            segment.token_offsets if segment.tokens else None  # noqa: B018
+    except IndexCorruptError as error:
+        return [_damage(store.path, error)]
+    return []
+
+
+def _damage(root: Path, error: IndexCorruptError) -> Damage:
+    file, _, message = str(error).partition(": ")
+    with contextlib.suppress(ValueError):
+        file = str(Path(file).relative_to(root))
+    return Damage(file, message)

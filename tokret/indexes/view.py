@@ -1,0 +1,84 @@
+"""One version of an index made ready for queries: from scored passages to hits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tokret.errors import IndexCorruptError
+from tokret.indexes.base import Backend, Searcher
+from tokret.indexes.store import Snapshot
+from tokret.types import Floats, Hit, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One version of the index, ready for queries. Never changes, so threads may share it."""
+
+    snapshot: Snapshot
+    searcher: Searcher
+    doc_of: Ints  # [N] document of each passage, numbered through all segments
+    first_doc: Ints  # [S + 1] first document of each segment
+    first_passage: Ints  # [S + 1] first passage of each segment
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, backend: Backend) -> View:
+        """Number documents and passages through the segments of a snapshot."""
+        segments = snapshot.segments
+        first_doc = np.cumsum([0, *(s.documents for s in segments)], dtype=np.int64)
+        first_passage = np.cumsum([0, *(s.passages for s in segments)], dtype=np.int64)
+        owners = [
+            np.repeat(np.arange(s.documents) + base, np.diff(s.passage_offsets))
+            for s, base in zip(segments, first_doc[:-1], strict=True)
+        ]
+        doc_of = np.concatenate([np.empty(0, np.int64), *owners])
+        return cls(snapshot, backend.searcher(snapshot), doc_of, first_doc, first_passage)
+
+    def doc_id(self, doc: int) -> str:
+        """Id of a document."""
+        segment, d = self._place(doc)
+        return self.snapshot.segments[segment].doc_id(d)
+
+    def _place(self, doc: int) -> tuple[int, int]:
+        segment = int(np.searchsorted(self.first_doc, doc, side="right")) - 1
+        return segment, doc - int(self.first_doc[segment])
+
+    def hit(self, doc: int, passage: int, score: float, text: bool) -> Hit:
+        """The hit of a document and the passage that earned its score."""
+        s, d = self._place(doc)
+        segment = self.snapshot.segments[s]
+        span = segment.passage_spans[passage - int(self.first_passage[s])]
+        start, end = int(span[0]), int(span[1])
+        shown = segment.text(d)[start:end] if text else ""
+        return Hit(segment.doc_id(d), score, start, end, shown)
+
+
+def best_documents(view: View, passages: Ints, scores: Floats, k: int, text: bool) -> list[Hit]:
+    """The ``k`` best documents of some passages [C], rising, and their scores [C]."""
+    if np.isnan(scores).any():
+        raise IndexCorruptError(
+            f"{view.snapshot.path}: a score is not a number; run `tokret verify` on the index."
+        )
+    found = np.isfinite(scores)
+    passages, scores = passages[found], scores[found]
+    if len(passages) == 0:
+        return []
+    docs = view.doc_of[passages]
+    starts = np.flatnonzero(np.diff(docs, prepend=-1))
+    best = np.maximum.reduceat(scores, starts)
+    chosen = np.arange(len(best))
+    ids: dict[int, str] = {}
+    if len(best) > k:
+        least = np.partition(best, len(best) - k)[len(best) - k]
+        above, tied = np.flatnonzero(best > least), np.flatnonzero(best == least)
+        if len(above) + len(tied) > k:
+            ids = {int(c): view.doc_id(int(docs[starts[c]])) for c in tied}
+            tied = np.array(sorted(tied.tolist(), key=ids.__getitem__)[: k - len(above)])
+        chosen = np.concatenate([above, tied])
+    hits = []
+    for c in chosen.tolist():
+        end = starts[c + 1] if c + 1 < len(starts) else len(scores)
+        passage = int(passages[starts[c] + int(scores[starts[c] : end].argmax())])
+        hits.append(view.hit(int(docs[starts[c]]), passage, float(best[c]), text))
+    return sorted(hits, key=lambda hit: (-hit.score, hit.doc_id))
