@@ -69,6 +69,12 @@ def test_the_overlap_repeats_whole_words():
     assert got == ["one two three ", "three four five ", "five six"]
 
 
+def test_each_passage_starts_after_the_one_before_where_long_words_leave_no_overlap():
+    text = "aaaaaaaaaa b cccccccccccccc"
+    got = [text[a:b] for a, b in split(pieces(text), text, 4, overlap=3)]
+    assert got == ["aaaaaaaaaa ", "b ", "c" * 12, "c" * 11]
+
+
 def test_one_huge_word_still_splits():
     text = "x" * 100
     ranges = split(pieces(text, size=1), text, 30, overlap=10)

@@ -127,7 +127,7 @@ def test_files_that_may_be_pickled_are_refused_unread(tmp_path, suffix):
 
 def test_an_npy_of_objects_is_refused(npy):
     np.save(npy, np.array([FLAT[:2], FLAT[2:]], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="objects"):
+    with pytest.raises(InputError, match="that is, pickles"):
         open_vectors(npy)
 
 
