@@ -4,8 +4,8 @@ Paper: MiniLM (Wang and others 2020), as sentence-transformers trained all-MiniL
 Does: 6 layers in 8 bits under onnxruntime, token vectors 384 -> 128 by a fixed projection,
     then unit length. Lower-cased English word pieces; no torch.
 Costs: 23 MB on disk, 10.6 million multiply-adds a token besides attention.
-Departs: weights are rounded to 8 bits in blocks of 128 and activations to 8 bits a token
-    at a time; the projection is fitted, not trained; documents end at 300 tokens.
+Departs: weights are rounded to 8 bits, one scale a column, and activations to 8 bits on
+    fixed scales; the projection is drawn, not trained; documents end at 300 tokens.
 
 Texts run together only with texts of the same number of tokens, so nothing is padded or
 masked. The vectors of a text do not depend on its batch, nor on the number of threads.
@@ -38,6 +38,7 @@ DIM = 128
 LONGEST = 512  # positions that the model knows
 CLS, SEP = 101, 102
 BATCH = 512  # tokens of one run: its activations stay in a core's cache
+PROBE = 255 * 127 * 64  # what the model's probe must come to
 PIECE = 1 << 16  # characters tokenised at once, so that memory does not follow the text
 BLANK = re.compile("[ \t\n\r]")
 _lock = threading.Lock()
@@ -213,7 +214,7 @@ def cores() -> int:
 
 @cache
 def digests(folder: Path) -> str:
-    """What the model's files must hash to, in the form of sha256sum."""
+    """Read what the model's files must hash to, in the form of sha256sum."""
     try:
         return (folder / "SHA256SUMS").read_text("ascii")
     except (OSError, UnicodeDecodeError) as error:
@@ -245,17 +246,28 @@ def _load(folder: Path, process: int) -> Model:
                 f"{folder / name} is damaged: sha256 {got[:12]}…, wanted {digest[:12]}…; "
                 "install tokret again."
             )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # batches run side by side, each in one thread
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        files["model.onnx"], options, providers=["CPUExecutionProvider"]
-    )
+    session = start(onnxruntime, files["model.onnx"], exact=False)
+    if not (session.run(["probe"], {"ids": np.array([[CLS, SEP]], np.int32)})[0] == PROBE).all():
+        session = start(onnxruntime, files["model.onnx"], exact=True)
     tokenizer = Tokenizer.from_buffer(files["tokenizer.json"])
     tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text
 
     def run(ids: NDArray[np.int32]) -> Floats:
-        vectors: Floats = session.run(None, {"ids": ids})[0]
+        vectors: Floats = session.run(["vectors"], {"ids": ids})[0]
         return vectors
 
     return Model(run, tokenizer)
+
+
+def start(onnxruntime: Any, model: bytes, *, exact: bool) -> Any:  # noqa: ANN401
+    """Start a session whose runs take one thread each, as batches run side by side.
+
+    ``exact`` takes the slower kernels of x86 CPUs that cut off sums of 8-bit products.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # every length would keep a plan of its own
+    options.log_severity_level = 3
+    if exact:
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
