@@ -25,7 +25,7 @@ struct Codes : Codes128 {
 
 void widen_codes(const int8_t* in, int64_t count, int64_t width, int64_t stride, void* out) {
     for (int64_t t = 0; t < count; ++t)
-        __builtin_memcpy(static_cast<char*>(out) + t * stride, in + t * width, size_t(width));
+        __builtin_memcpy(static_cast<char*>(out) + t * stride, in + t * width, static_cast<unsigned long>(width));
 }
 
 }  // namespace
