@@ -271,13 +271,14 @@ def test_a_folder_in_use_is_refused(experiment, work):
 
 
 def test_queries_of_arguana_do_not_find_themselves(tmp_path, work):
-    documents = {"a": "wings and more wings", "b": "wings", "c": "shells"}
+    documents = {"a": "wings and more wings", "b": "wings", "c": "more wings", "d": "shells"}
     queries = {"a": "wings and more wings"}
-    folder = write_collection(tmp_path / "arguana", documents, queries, {"a": {"b": 1}})
-    dropped = Experiment("x", folder, SYSTEMS, ("P@1", "R@2"), k=2)
+    folder = write_collection(tmp_path / "arguana", documents, queries, {"a": {"b": 1, "c": 1}})
+    systems = (SYSTEMS[0], SYSTEMS[2], Fused("RRF", ("BM25", "MaxSim")))
+    dropped = Experiment("x", folder, systems, ("P@1", "R@2"), k=2)
     for row in run_experiment(dropped, work).rows:
         assert (row["P@1"], row["R@2"]) == (1.0, 1.0)
-    kept = Experiment("x", folder, SYSTEMS, ("P@1",), k=2, remove_self=False)
+    kept = Experiment("x", folder, systems, ("P@1",), k=2, remove_self=False)
     result = run_experiment(kept, work)
     assert {row["P@1"] for row in result.rows} == {0.0}
     assert "kept" in result.record["collection"]["self_matches"]
