@@ -10,17 +10,8 @@ from tokret.collections.collection import (
 from tokret.collections.corpus import CorpusStats, read_corpus
 from tokret.collections.qrels import Qrels, read_qrels
 from tokret.collections.queries import read_queries
-from tokret.collections.runs import (
-    RUN_FORMATS,
-    Ranking,
-    Run,
-    RunFormat,
-    Written,
-    falling,
-    ranked,
-    read_run,
-    write_run,
-)
+from tokret.collections.run import Ranking, Run, falling, ranked
+from tokret.collections.runs import RUN_FORMATS, RunFormat, Written, read_run, write_run
 
 __all__ = [
     "RUN_FORMATS",

@@ -14,7 +14,7 @@ from tokret.collections.corpus import read_corpus
 from tokret.collections.files import bare_suffix, missing
 from tokret.collections.qrels import Qrels, read_qrels
 from tokret.collections.queries import read_queries
-from tokret.collections.runs import Run
+from tokret.collections.run import Run
 from tokret.errors import InputError
 from tokret.registry import did_you_mean
 from tokret.types import Document, Query

@@ -13,18 +13,16 @@ import io
 import os
 import secrets
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from tokret.collections.streams import BUFFER, Broken, Checked, ZstdReader, buffered, head_of
 from tokret.errors import InputError, ResourceError, UsageError
 from tokret.registry import did_you_mean
 
 MAX_LINE_BYTES = 64 << 20  # a longer line is no document, and must not fill the memory
 HEAD_BYTES = 4096  # enough to tell a format by
-_BUFFER = 1 << 18
-_ZSTD_STEP = 256  # compressed bytes at a time: the densest of them unpack to 8 MiB
 _UTF8_BOM = b"\xef\xbb\xbf"
 
 _ARCHIVES = {
@@ -73,104 +71,6 @@ def missing(path: Path, wanted: str) -> InputError:
     )
 
 
-class _Checked(io.RawIOBase):
-    """A stream that counts its bytes, begins with ``head``, and fails with the file's name."""
-
-    def __init__(
-        self,
-        read: Callable[[int], bytes],
-        name: str,
-        head: bytes = b"",
-        count: Callable[[int], None] | None = None,
-        close: Callable[[], None] | None = None,
-    ) -> None:
-        self._read, self._name, self._head = read, name, head
-        self._count, self._close = count, close
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401
-        if self._head:
-            piece, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
-        else:
-            piece = self._pull(len(buffer))
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    def _pull(self, size: int) -> bytes:
-        try:
-            piece = self._read(size)
-        except EOFError as error:
-            raise _Broken("the compressed data ends too early; copy the file again") from error
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise _Broken(f"the compressed data is damaged ({error})") from error
-        except OSError as error:
-            raise _Broken(f"cannot be read: {error.strerror or error}") from error
-        if self._count:
-            self._count(len(piece))
-        return piece
-
-    def close(self) -> None:
-        if self._close and not self.closed:
-            self._close()
-        super().close()
-
-
-class _Broken(InputError):
-    """A stream that fails half-way; whoever reads it adds file and line."""
-
-
-def _buffered(raw: _Checked) -> io.BufferedReader:
-    return io.BufferedReader(raw, _BUFFER)
-
-
-def _head(stream: io.BufferedReader, size: int) -> bytes:
-    """Read up to ``size`` bytes; fewer only at the end, also from a pipe."""
-    head = b""
-    while len(head) < size and (piece := stream.read1(size - len(head))):
-        head += piece
-    return head
-
-
-class _ZstdReader:
-    """Bytes of a .zst file, frame after frame; EOFError where the last one is cut."""
-
-    def __init__(self, stream: io.BufferedReader) -> None:
-        import zstandard
-
-        self._error = zstandard.ZstdError
-        self._context = zstandard.ZstdDecompressor()
-        self._stream = stream
-        self._frame: Any = None
-        self._ready = memoryview(b"")
-
-    def read(self, size: int) -> bytes:
-        while not self._ready:
-            packed = self._stream.read(_ZSTD_STEP)
-            if not packed:
-                if self._frame is not None:
-                    raise EOFError
-                return b""
-            self._ready = memoryview(self._unpack(packed))
-        piece, self._ready = bytes(self._ready[:size]), self._ready[size:]
-        return piece
-
-    def _unpack(self, packed: bytes) -> bytes:
-        out = []
-        try:
-            while packed:
-                if self._frame is None:
-                    self._frame = self._context.decompressobj(write_size=1 << 14)
-                out.append(self._frame.decompress(packed))
-                packed = b""
-                if self._frame.eof:
-                    packed, self._frame = self._frame.unused_data, None
-        except self._error as error:
-            raise _Broken(f"the compressed data is damaged ({error})") from error
-        return b"".join(out)
-
-
 class Opened:
     """One input file, open: its name for messages, its first bytes, its stream."""
 
@@ -189,31 +89,31 @@ class Opened:
         except OSError as error:
             raise InputError(f"{self.name}: cannot be opened: {error.strerror}.") from error
         close = source.close if self.path is not None else None
-        self._source = _Checked(lambda n: source.read(n) or b"", self.name, b"", count, close)
+        self._source = Checked(lambda n: source.read(n) or b"", self.name, b"", count, close)
         try:
             self.head, self.stream = self._unpacked()
         except BaseException as error:
             self._source.close()
-            if isinstance(error, _Broken):
+            if isinstance(error, Broken):
                 raise InputError(f"{self.name}: {error}.") from error
             raise
 
     def _unpacked(self) -> tuple[bytes, io.BufferedReader]:
-        stream = _buffered(self._source)
-        head = _head(stream, HEAD_BYTES)
-        again = _buffered(_Checked(stream.read1, self.name, head))
+        stream = buffered(self._source)
+        head = head_of(stream, HEAD_BYTES)
+        again = buffered(Checked(stream.read1, self.name, head))
         if head.startswith(b"\x1f\x8b"):
             unpacked: Any = gzip.GzipFile(fileobj=again)
         elif head.startswith(b"\x28\xb5\x2f\xfd"):
-            unpacked = _ZstdReader(again)
+            unpacked = ZstdReader(again)
         else:
             unpacked = None
         if unpacked is not None:
-            stream = _buffered(_Checked(unpacked.read, self.name))
-            head = _head(stream, HEAD_BYTES)
+            stream = buffered(Checked(unpacked.read, self.name))
+            head = head_of(stream, HEAD_BYTES)
         _refuse_foreign(self.name, head)
         head = head.removeprefix(_UTF8_BOM)
-        return head, _buffered(_Checked(stream.read1, self.name, head))
+        return head, buffered(Checked(stream.read1, self.name, head))
 
     def __enter__(self) -> Opened:
         return self
@@ -235,17 +135,17 @@ class Opened:
                     raw = raw[:-2] if raw.endswith(b"\r\n") else raw[:-1]
                 elif len(raw) > limit:
                     raw = raw[: limit + 1]
-                    while (more := self.stream.readline(_BUFFER)) and not more.endswith(b"\n"):
+                    while (more := self.stream.readline(BUFFER)) and not more.endswith(b"\n"):
                         pass
                 yield number, raw
-        except _Broken as error:
+        except Broken as error:
             raise InputError(f"{where(self.name, number + 1)}: {error}.") from error
 
     def read(self, size: int, line: int = 0) -> bytes:
         """Read up to ``size`` bytes; ``line`` is where a failure is reported."""
         try:
             return self.stream.read(size)
-        except _Broken as error:
+        except Broken as error:
             raise InputError(f"{where(self.name, line)}: {error}.") from error
 
 

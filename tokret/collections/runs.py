@@ -1,9 +1,4 @@
-"""Runs: ranked lists of many queries, read without trust in ranks.
-
-The order is score, then document id. trec_eval keeps scores in float32 and breaks ties
-against the alphabet, others break them by file order; so a run is written with scores
-that fall strictly even in float32, and every tool reads the same order.
-"""
+"""Run files: TREC, MS MARCO and JSONL, read without trust in ranks, written without ties."""
 
 from __future__ import annotations
 
@@ -16,8 +11,6 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote
 
-import numpy as np
-
 from tokret.collections.files import MAX_LINE_BYTES, Opened, open_output, where, whole
 from tokret.collections.records import (
     ID_FIELDS,
@@ -29,56 +22,16 @@ from tokret.collections.records import (
     field,
     json_record,
 )
+from tokret.collections.run import Ranking, Run, falling, ranked, ties_of
 from tokret.errors import InputError, UsageError
 from tokret.types import Hit
 
-Ranking = dict[str, dict[str, float]]  # query id -> document id -> score, best first
+__all__ = ["RUN_FORMATS", "Ranking", "Run", "RunFormat", "Written", "read_run", "write_run"]
+
 RunFormat = Literal["trec", "msmarco", "jsonl"]
 RUN_FORMATS: tuple[RunFormat, ...] = ("trec", "msmarco", "jsonl")
 
 WANTED = "6 fields, qid Q0 docno rank score tag (TREC), or 3, qid<TAB>pid<TAB>rank (MS MARCO)"
-_LARGEST = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True)
-class Run:
-    """Scores of retrieved documents by query; within a query best first, ties by id.
-
-    ``ties`` counts the hits whose score another hit of the same query has too, less one for
-    each such score: 0 means that the scores alone give the order.
-    """
-
-    ranking: Ranking
-    name: str = "run"
-    ties: int = 0
-
-    @classmethod
-    def of(
-        cls,
-        hits: Mapping[str, Mapping[str, float] | Iterable[Hit | tuple[str, float]]],
-        name: str = "run",
-    ) -> Run:
-        """Order the hits of each query; InputError for NaN, infinity or a document twice."""
-        ranking: Ranking = {}
-        for query_id, found in hits.items():
-            pairs = found.items() if isinstance(found, Mapping) else [hit[:2] for hit in found]
-            scores: dict[str, float] = {}
-            for doc_id, score in pairs:
-                if doc_id in scores:
-                    raise InputError(f"Query {query_id!r} has document {doc_id!r} twice.")
-                if not math.isfinite(score):
-                    raise InputError(f"Query {query_id!r}, document {doc_id!r}: score {score}.")
-                scores[doc_id] = float(score)
-            ranking[query_id] = ranked(scores)
-        return cls(ranking, name, sum(_ties(scores) for scores in ranking.values()))
-
-    def hits(self, query_id: str) -> list[Hit]:
-        """List the ranked documents of one query; none for a query that is not in the run."""
-        return [Hit(doc_id, score) for doc_id, score in self.ranking.get(query_id, {}).items()]
-
-    def without_ties(self) -> Ranking:
-        """Return the same order in scores that fall strictly, for tools that sort again."""
-        return {query_id: falling(scores) for query_id, scores in self.ranking.items()}
 
 
 @dataclass(frozen=True)
@@ -93,36 +46,6 @@ class Written:
     hits: int
     empty: tuple[str, ...]
     moved: int  # scores lowered to keep the order strict
-
-
-def ranked(scores: Mapping[str, float]) -> dict[str, float]:
-    """Order by falling score, ties by rising document id."""
-    return dict(sorted(scores.items(), key=lambda pair: (-pair[1], pair[0])))
-
-
-def falling(scores: Mapping[str, float]) -> dict[str, float]:
-    """Lower scores, given best first, as little as makes them fall strictly in float32.
-
-    A score that already falls stays exactly as it is. Raises InputError for a score beyond
-    float32, which trec_eval would read as infinite.
-    """
-    out: dict[str, float] = {}
-    last = math.inf
-    for doc_id, score in scores.items():
-        score = float(score)
-        if not abs(score) <= _LARGEST:
-            raise InputError(
-                f"Document {doc_id!r} has score {score}; wanted a number within float32, "
-                "which trec_eval computes in."
-            )
-        short = float(np.float32(score))
-        if short >= last:
-            score = short = float(np.nextafter(np.float32(last), np.float32(-np.inf)))
-            if score < -_LARGEST:
-                raise InputError(f"Document {doc_id!r}: no score is left below {last}.")
-        out[doc_id] = score
-        last = short
-    return out
 
 
 def read_run(source: str | Path, *, unescape: bool = False) -> Run:
@@ -152,7 +75,7 @@ def read_run(source: str | Path, *, unescape: bool = False) -> Run:
             scores[doc_id] = score
     if not ranking:
         raise InputError(f"{source}: no hits in it; wanted lines of {WANTED}, or JSONL.")
-    ties = sum(_ties(scores) for scores in ranking.values())
+    ties = sum(ties_of(scores) for scores in ranking.values())
     default = "run" if str(source) == "-" else Path(source).name.partition(".")[0]
     return Run({q: ranked(scores) for q, scores in ranking.items()}, name or default, ties)
 
@@ -324,7 +247,3 @@ def _number(text: bytes) -> float:
     if not math.isfinite(score):
         raise InputError(f"score {text.decode()}; wanted a finite number")
     return score
-
-
-def _ties(scores: Mapping[str, float]) -> int:
-    return len(scores) - len(set(scores.values()))
