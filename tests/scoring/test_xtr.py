@@ -1,4 +1,4 @@
-"""XTR at search: the sheet's invariants, values by hand, and a dictionary reference."""
+"""XTR at search: the method's invariants, values by hand, and a dictionary reference."""
 
 from dataclasses import dataclass
 from itertools import pairwise
