@@ -70,7 +70,7 @@ class Root(TyperGroup):
         except BrokenPipeError:
             hush(sys.stdout)
         except OSError as error:
-            status = _failed(talk, error)
+            status = status or _failed(talk, error)
             hush(sys.stdout)
         if standalone_mode:
             sys.exit(status)
@@ -80,7 +80,10 @@ class Root(TyperGroup):
         try:
             extra.update(args=argv, prog_name="tokret", standalone_mode=False, obj=talk)
             return int(super().main(**extra) or 0)
-        except SystemExit as end:  # completion is done, or the reader closed the pipe
+        except BrokenPipeError:  # the reader has seen enough
+            hush(sys.stdout)
+            return 0
+        except SystemExit as end:  # completion is done; or Typer met a closed pipe
             if isinstance(end.__context__, BrokenPipeError):
                 hush(sys.stdout)
                 return 0
@@ -103,7 +106,7 @@ def _refused(talk: Talk, error: Any) -> int:  # noqa: ANN401
     if type(error).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(f"{error.format_message()}\n")
         return 2
-    message = str(getattr(error, "message", "") and error.format_message()) or str(error)
+    message = error.format_message()
     near = getattr(error, "possibilities", None)
     if near:
         message = f"{error.message}. Did you mean {' or '.join(near)}?"

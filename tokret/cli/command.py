@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tokret.cli.failure import explained
 from tokret.cli.talk import LogFormat, Talk
 
 _COMMON: dict[str, tuple[Any, Any]] = {
@@ -49,8 +50,13 @@ def command(run: Callable[..., int | None]) -> Callable[..., None]:
         talk.json, talk.quiet = shared["json"], shared["quiet"]
         talk.verbose, talk.progress = shared["verbose"], not shared["no_progress"]
         talk.log_format = shared["log_format"]
-        with _warnings_told(talk):
-            raise typer.Exit(run(talk, **options) or 0)
+        try:
+            with _warnings_told(talk):
+                status = run(talk, **options) or 0
+        except KeyboardInterrupt as error:  # Typer would end without a word
+            status, message = explained(error)
+            talk.fail(error, message, status)
+        raise typer.Exit(status)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     context = inspect.Parameter("ctx", keyword, annotation=typer.Context)

@@ -81,4 +81,5 @@ def _listed(file: Path) -> list[str]:
 def _confirm(count: int, path: Path) -> None:
     if not sys.stdin.isatty():
         raise UsageError(f"Deleting {count:,} documents of {path} wants --yes (-y).")
-    typer.confirm(f"Delete {count:,} documents of {path}?", abort=True, err=True)
+    if not typer.confirm(f"Delete {count:,} documents of {path}?", err=True):
+        raise UsageError("Nothing was deleted.")

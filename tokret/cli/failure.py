@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+import typer
+
 from tokret.errors import TokretError
 
 GATE = 1  # finished, but what was checked did not pass
@@ -22,7 +24,7 @@ def explained(error: BaseException) -> tuple[int, str]:
     """Exit status and message of whatever ended a command."""
     if isinstance(error, TokretError):
         return error.exit_code, str(error)
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt | typer.Abort):  # Abort: at a question
         return CTRL_C, "Interrupted."
     if isinstance(error, MemoryError):
         detail = f" ({error})" if str(error) else ""

@@ -40,7 +40,7 @@ def complete_model(incomplete: str) -> list[str]:
 def complete_measure(incomplete: str) -> list[str]:
     """Names of the measures that most tables show."""
     usual = ["nDCG@10", "R@100", "R@1000", "RR@10", "AP", "P@10", "Success@5", "Judged@10"]
-    return [name for name in usual if name.lower().startswith(incomplete.lower())]
+    return [name for name in usual if name.startswith(incomplete)]
 
 
 IndexDir = Annotated[

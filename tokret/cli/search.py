@@ -97,9 +97,8 @@ def run(
                     "seconds": round(seconds, 3),
                 }
             )
-            talk.say(
-                f"{run_file}: {counted(written, 'hit')} for {counted(len(results), 'query')} in {seconds:.2f} s"
-            )
+            done = f"{counted(written, 'hit')} for {counted(len(results), 'query')}"
+            talk.say(f"{run_file}: {done} in {seconds:.2f} s")
             talk.say(f"Next: tokret eval {shlex.quote(str(run_file))} --qrels FILE -m nDCG@10")
         elif talk.json:
             _object(talk, path, index, results, k, scorer, seconds)

@@ -88,7 +88,8 @@ class Talk:
         self._tell("error", "error: ", message, status=status)
         if self.json:
             kind = type(error).__name__
-            self.result({"error": {"type": kind, "message": message, "exit_code": status}})
+            with suppress(OSError):  # standard output itself may be what failed
+                self.result({"error": {"type": kind, "message": message, "exit_code": status}})
 
     def event(self, name: str, **values: object) -> None:
         """One event of ``--log-format json``."""
