@@ -8,10 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tokret.encoders.base import Encoded, Identity, encoders
 from tokret.registry import Spec
 from tokret.types import Tokens
+
+# Property tests are judged by their answers, not by the clock of a busy machine.
+settings.register_profile(
+    "untimed", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 
 WORD = re.compile(r"\w+")
 
