@@ -1,4 +1,4 @@
-"""XTR's training score: the method's invariants 5 to 7, and parity."""
+"""XTR's training score: the method's invariants, and parity."""
 
 import numpy as np
 import pytest

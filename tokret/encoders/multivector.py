@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tokret.encoders.base import Encoded, Identity, Spans, encoders
 from tokret.encoders.model_files import XTR_DENSE, digest, layout, locate
+from tokret.encoders.places import Ids, lay_beside, trimmed
 from tokret.errors import InputError, MissingExtraError, ModelError, ResourceError, UsageError
 from tokret.registry import Spec
-from tokret.types import Floats, Ints, Mask, Tokens
+from tokret.types import Floats, Ints, Tokens
 
 XTR_LENGTH = 512  # tokens of a query or a document, as in the authors' notebook
 UNBOUNDED = 1_000_000  # tokens; tokenizers without a limit name absurd numbers
@@ -36,7 +36,6 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _one_at_a_time = threading.Lock()
 _loading = threading.Lock()
 
-Ids = NDArray[np.int32]
 Row = tuple[Floats, Spans, Ids, bool]  # vectors, ranges and ids of one text; whether it was cut
 
 
@@ -86,7 +85,7 @@ class MultiVector(Spec):
         clean = _readable([text])[0]
         with _one_at_a_time:
             marks = self._tokenizer([clean], add_special_tokens=False, **_UNCUT)
-        return _trimmed(marks["offset_mapping"][0], clean).astype(np.int64)
+        return trimmed(marks["offset_mapping"][0], clean).astype(np.int64)
 
     @cached_property
     def _folder(self) -> Path:
@@ -176,9 +175,9 @@ class MultiVector(Spec):
             vectors = _kept_vectors(model, item)
             row_ids = item["input_ids"].cpu().numpy().astype(np.int32)
             uncut = np.array(marks["input_ids"][i], np.int32)
-            places = _trimmed(marks["offset_mapping"][i], text, after=len(prompt))
+            places = trimmed(marks["offset_mapping"][i], text, after=len(prompt))
             special = np.array(marks["special_tokens_mask"][i], np.bool_)
-            spans = _lay_beside(row_ids, uncut, places, special, left=left)
+            spans = lay_beside(row_ids, uncut, places, special, left=left)
             keep = item["attention_mask"].cpu().numpy().astype(bool)
             if len(keep) == len(row_ids):
                 ids, spans = row_ids[keep], spans[keep]
@@ -272,35 +271,6 @@ def _kept_vectors(model: Any, item: dict[str, Any]) -> Floats:  # noqa: ANN401
     if not any(isinstance(module, Normalize) for module in model):
         vectors = normalize(vectors, p=2, dim=-1)
     return np.asarray(vectors.float().cpu().numpy(), np.float32)
-
-
-def _lay_beside(row: Ids, uncut: Ids, places: Spans, special: Mask, *, left: bool) -> Spans:
-    """Character ranges beside a row [T] of token ids that was cut, padded or expanded.
-
-    ``uncut``, ``places`` and ``special`` describe the whole text's tokens. Where the row is
-    not made of them, as behind a chat template, all ranges are empty.
-    """
-    tail = int(np.argmin(special[::-1])) if not special.all() else 0
-    real = min(len(row), len(uncut))
-    chosen = np.r_[0 : real - tail, len(uncut) - tail : len(uncut)]
-    first = len(row) - real if left else 0
-    out = np.zeros((len(row), 2), np.int32)
-    if np.array_equal(row[first : first + real], uncut[chosen]):
-        out[first : first + real] = places[chosen]
-    return out
-
-
-def _trimmed(offsets: Sequence[tuple[int, int]], text: str, after: int = 0) -> Spans:
-    """Ranges in ``text`` of offsets counted from ``after`` characters before it, sans blanks."""
-    out = np.zeros((len(offsets), 2), np.int32)
-    for i, (a, b) in enumerate(offsets):
-        start, end = max(a - after, 0), max(b - after, 0)
-        while start < end and text[start].isspace():
-            start += 1
-        while end > start and text[end - 1].isspace():
-            end -= 1
-        out[i] = (start, end) if end > start else (0, 0)
-    return out
 
 
 def _readable(texts: Sequence[str]) -> list[str]:
