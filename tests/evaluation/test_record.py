@@ -3,6 +3,8 @@ import json
 import platform
 import re
 import socket
+import subprocess
+import sys
 
 import numpy as np
 
@@ -36,3 +38,9 @@ def test_a_package_that_is_absent_has_no_version(monkeypatch):
 
 def test_time_is_utc_to_the_second():
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record.now())
+
+
+def test_importing_evaluation_loads_nothing_heavy():
+    heavy = "{'ir_measures', 'pytrec_eval', 'onnxruntime', 'bm25s', 'torch', 'rich', 'ir_datasets'}"
+    code = f"import sys, tokret.evaluation; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

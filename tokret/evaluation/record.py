@@ -51,16 +51,14 @@ def versions() -> dict[str, str | None]:
 
 def machine() -> dict[str, Any]:
     """Processor, cores this process may use, instruction sets, kernels, system."""
-    from tokret import kernels
-
     model, flags = _processor()
     return {
         "cpu": model,
         "architecture": platform.machine(),
         "cores": cores(),
         "instructions": [name for name in INSTRUCTIONS if name in flags],
-        "kernels": "native" if kernels.NATIVE else "reference",
-        "os": f"{platform.system()} {platform.release()}",
+        "kernels": _kernels(),
+        "os": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
     }
 
@@ -70,6 +68,17 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _kernels() -> str:
+    """Which build scores, and by which instructions: ``native avx512`` or ``reference``."""
+    from tokret import kernels
+
+    if not kernels.NATIVE:
+        return "reference"
+    from tokret.kernels import native
+
+    return f"native {native.simd()}"
 
 
 @lru_cache(maxsize=1)
