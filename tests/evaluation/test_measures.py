@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tokret.collections.runs import Run
 from tokret.errors import InputError, UsageError
-from tokret.evaluation import evaluate
+from tokret.evaluation import evaluate, fusers
 from tokret.types import Hit
 
 QRELS = {"q1": {"a": 1}, "q2": {"b": 1}, "q3": {"c": 1}}
@@ -45,6 +45,12 @@ def test_hits_pairs_and_mappings_give_the_same_numbers():
     mapping = {"q": {"a": 1, "x": 2}}
     reports = [evaluate(r, {"q": {"a": 1}}) for r in (hits, pairs, mapping, Run.of(mapping))]
     assert all(report == reports[0] for report in reports)
+
+
+def test_a_run_made_by_hand_is_put_in_order_first():
+    run = Run({"q": {"a": 1.0, "x": 2.0}})
+    assert evaluate(run, {"q": {"a": 1}}, "RR@10")["RR@10"] == 0.5
+    assert list(fusers.build("rrf").fuse([run]).ranking["q"]) == ["x", "a"]
 
 
 # The traps

@@ -128,7 +128,7 @@ def evaluate(
 
 def as_run(run: AnyRun) -> Run:
     """Order results of any form; InputError for NaN, infinity or a document twice."""
-    return run if isinstance(run, Run) else Run.of(run)
+    return Run.of(run.ranking if isinstance(run, Run) else run)  # a Run may be made by hand
 
 
 def _checked_qrels(qrels: Qrels) -> dict[str, dict[str, int]]:
