@@ -246,6 +246,15 @@ def test_another_corpus_makes_other_indexes(experiment, collection, work, tmp_pa
     assert len(list(work.glob("index-*/"))) == 4
 
 
+def test_other_queries_make_other_runs_on_the_same_index(experiment, collection, work):
+    few = Experiment("aero", collection, SYSTEMS, ("P@1",), k=10, limit_queries=2)
+    run_experiment(few, work)
+    steps = []
+    result = run_experiment(experiment, work, progress=steps.append)
+    assert {s.what for s in steps if s.reused} == {"index"}
+    assert all(row["P@1"] == 1.0 for row in result.rows)
+
+
 def test_a_corpus_that_only_moved_makes_none(experiment, work, tmp_path):
     run_experiment(experiment, work)
     moved = write_collection(tmp_path / "elsewhere" / "aero")
