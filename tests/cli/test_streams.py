@@ -142,36 +142,33 @@ def test_any_encoding_of_standard_output_will_do(start, build, tmp_path, write, 
             assert "東京" in json.dumps(json.loads(out.splitlines()[0]), ensure_ascii=False)
 
 
-def test_hostile_documents_and_ids_cannot_steer_the_terminal(start, build, tmp_path, write):
+def test_hostile_documents_and_ids_cannot_steer_the_terminal(start, tokret, build, tmp_path, write):
     index = build(write(tmp_path / "c.jsonl", HOSTILE))
     forbidden = ["\x1b]", "\x1b[2J", "\x9b", "\x07", "\u202e", "\u2066"]
     seen = on_a_terminal(start, "search", index, "cats")
     assert "[red]" in seen
     for words in (["cats"], ["cats", "--json"], ["cats", "-f", "trec"]):
-        _, out, err = finished(start("search", index, *words))
-        seen += out + err
+        seen += tokret("search", index, *words).output
     for words in (["delete", index, "\x1b[2Jnobody"], ["search", "\x1b[2Jnowhere", "x"]):
-        _, out, err = finished(start(*words))
-        seen += out + err
+        seen += tokret(*words).output
     assert [code for code in forbidden if code in seen] == []
 
 
-def test_ids_that_no_trec_file_can_hold_are_refused(start, build, tmp_path, write):
+def test_ids_that_no_trec_file_can_hold_are_refused(tokret, build, tmp_path, write):
     index = build(write(tmp_path / "c.jsonl", HOSTILE))
-    status, out, err = finished(start("search", index, "cats", "-f", "trec"))
-    assert (status, out) == (3, "")
-    assert "jsonl" in err
+    result = tokret("search", index, "cats", "-f", "trec")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "jsonl" in result.stderr
 
 
-def test_completion_knows_commands_backends_and_measures(start):
+def test_completion_knows_commands_backends_and_measures(tokret):
     def completed(*words):
         env = {
             "_TOKRET_COMPLETE": "complete_bash",
             "COMP_WORDS": " ".join(["tokret", *words]),
             "COMP_CWORD": str(len(words)),
         }
-        _, out, _ = finished(start(env=env))
-        return out.split()
+        return tokret(env=env).stdout.split()
 
     assert "search" in completed("se")
     assert completed("index", "--backend", "b") == ["bm25"]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from tokret.cli.interrupts import Interrupts
 from tokret.cli.options import Threads, cpus
 from tokret.cli.picture import canvas, save
 from tokret.cli.progress import ProgressView
@@ -103,14 +102,13 @@ def _built(talk: Talk, collection: Collection, folder: Path, backend: str) -> In
 
     stats = CorpusStats()
     began = time.monotonic()
-    with Interrupts(talk) as stop, ProgressView(talk, stats) as view:
+    with ProgressView(talk, stats) as view:
         added = build(
             folder / backend,
             collection.documents(stats=stats),
             backend=backend,
             overwrite=True,
             progress=view,
-            stop=stop,
         )
     seconds = time.monotonic() - began
     tokens = f", {added.tokens:,} tokens" if added.tokens else ""

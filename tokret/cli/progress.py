@@ -51,6 +51,7 @@ class ProgressView:
         wanted = talk.progress and not talk.quiet and talk.log_format == "text"
         if wanted and talk.err.is_terminal and not talk.err.is_dumb_terminal:
             self._bar = _bar(talk)
+            self._bar.add_task("starting", total=None, numbers="", left="")
             self._bar.start()
         return self
 
@@ -72,7 +73,7 @@ class ProgressView:
         while at - self._past[0][0] > WINDOW:
             self._past.popleft()
         if self._bar is not None:
-            self._draw(now, at)
+            self._draw(now)
         elif at - self._shown >= (EVENT_EVERY if self._talk.log_format == "json" else LINE_EVERY):
             self._shown = at
             self._report(now, at)
@@ -129,19 +130,19 @@ class ProgressView:
         share = f"{done / total:.0%}, " if total else ""
         self._talk.say(f"{now.stage}: {share}{self._numbers(now)}, {self._times(now, at)}")
 
-    def _draw(self, now: Progress, at: float) -> None:
+    def _draw(self, now: Progress) -> None:
         bar = self._bar
         if bar is None:
             return
         done, total = self.place(now)
-        task = bar.task_ids[-1] if bar.task_ids else bar.add_task("", numbers="", times="")
+        left = self.left(now)
         bar.update(
-            task,
+            bar.task_ids[0],
             description=now.stage,
             completed=done,
             total=total,
             numbers=self._numbers(now),
-            times=self._times(now, at),
+            left="" if left is None else f"{duration(left)} left",
         )
 
     def _numbers(self, now: Progress) -> str:
@@ -172,13 +173,14 @@ def duration(seconds: float) -> str:
 
 
 def _bar(talk: Talk) -> Bar:
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=24, complete_style="cyan", finished_style="cyan"),
         TextColumn("{task.fields[numbers]}", markup=False),
-        TextColumn("{task.fields[times]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
         console=talk.err,
         transient=True,
         refresh_per_second=4,

@@ -103,7 +103,8 @@ class Talk:
 
         style = {"warning": "bold yellow", "error": "bold red"}.get(event, "")
         try:
-            self.err.print(Text(prefix, style).append(escaped(text, keep="\n"), ""), soft_wrap=True)
+            shown = Text.assemble((prefix, style), escaped(text, keep="\n"))
+            self.err.print(shown, soft_wrap=True)
         except BrokenPipeError:
             hush(sys.stderr)
 
