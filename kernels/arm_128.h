@@ -72,11 +72,11 @@ int64_t above(const float* sims, int64_t count, int64_t lanes, const float* leas
     int64_t found = 0;
     for (int64_t l = 0; l < lanes; l += 4) {
         const float32x4_t bound = vld1q_f32(least + l);
-        for (int64_t i = l; i < count * lanes; i += lanes) {
-            const uint32x4_t more = vcgtq_f32(vld1q_f32(sims + i), bound);
-            if (vmaxvq_u32(more) == 0) continue;
+        for (int64_t t = 0; t < count; ++t) {
+            const float* some = sims + t * lanes + l;
+            if (vmaxvq_u32(vcgtq_f32(vld1q_f32(some), bound)) == 0) continue;
             for (int64_t k = 0; k < 4; ++k)
-                if (sims[i + k] > least[l + k]) places[found++] = int32_t(i + k);
+                if (some[k] > least[l + k]) places[found++] = int32_t(t * MOST_LANES + l + k);
         }
     }
     return found;

@@ -10,6 +10,8 @@
 
 namespace tokret {
 
+constexpr int64_t MOST_LANES = 64;  // of a group, whatever the instruction set
+
 // Rows of token vectors against one group of query tokens, each of which has a lane.
 struct Block {
     const void* query;     // [steps][lanes] floats, or [steps][lanes][code_group] codes
@@ -40,7 +42,8 @@ struct Isa {
     void (*best_codes)(const Block& block);
     void (*sims_floats)(const Block& block);
     void (*sims_codes)(const Block& block);
-    // Places in sims [count][lanes] that hold more than their lane's `least`; how many.
+    // Where in sims [count][lanes] there is more than the lane's `least`, as row * MOST_LANES +
+    // lane; how many.
     int64_t (*above)(const float* sims, int64_t count, int64_t lanes, const float* least,
                      int32_t* places);
     // Independent chains of multiply-adds in registers; how many were done.

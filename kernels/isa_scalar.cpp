@@ -86,9 +86,9 @@ void sims_codes(const Block& block) {
 int64_t above(const float* sims, int64_t count, int64_t lanes, const float* least,
               int32_t* places) {
     int64_t found = 0;
-    for (int64_t i = 0; i < count * lanes; i += lanes)
+    for (int64_t t = 0; t < count; ++t)
         for (int64_t l = 0; l < lanes; ++l)
-            if (sims[i + l] > least[l]) places[found++] = int32_t(i + l);
+            if (sims[t * lanes + l] > least[l]) places[found++] = int32_t(t * MOST_LANES + l);
     return found;
 }
 

@@ -160,9 +160,10 @@ void search(const Isa& isa, const Packed& packed, const Query& query, const Docs
         const std::int64_t found =
             isa.above(sims.data(), count, group.lanes, least.data(), places.data());
         for (std::int64_t i = 0; i < found; ++i) {
-            const std::int64_t place = places[static_cast<std::size_t>(i)];
-            best[group.first + place % group.lanes].offer(sims[static_cast<std::size_t>(place)],
-                                                          first + place / group.lanes);
+            const auto place = static_cast<std::uint32_t>(places[static_cast<std::size_t>(i)]);
+            const std::int64_t t = place / MOST_LANES, l = place % MOST_LANES;
+            best[group.first + l].offer(sims[static_cast<std::size_t>(t * group.lanes + l)],
+                                        first + t);
         }
     };
 

@@ -44,10 +44,11 @@ int64_t above(const float* sims, int64_t count, int64_t lanes, const float* leas
     int64_t found = 0;
     for (int64_t l = 0; l < lanes; l += 8) {
         const __m256 bound = _mm256_loadu_ps(least + l);
-        for (int64_t i = l; i < count * lanes; i += lanes) {
-            const __m256 more = _mm256_cmp_ps(_mm256_loadu_ps(sims + i), bound, _CMP_GT_OQ);
+        for (int64_t t = 0; t < count; ++t) {
+            const __m256 some = _mm256_loadu_ps(sims + t * lanes + l);
+            const __m256 more = _mm256_cmp_ps(some, bound, _CMP_GT_OQ);
             for (unsigned mask = unsigned(_mm256_movemask_ps(more)); mask; mask &= mask - 1)
-                places[found++] = int32_t(i + __builtin_ctz(mask));
+                places[found++] = int32_t(t * MOST_LANES + l + __builtin_ctz(mask));
         }
     }
     return found;

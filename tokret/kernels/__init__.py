@@ -9,9 +9,12 @@ try:
     from tokret.kernels.native import maxsim, token_topk, xtr_aggregate
 
     NATIVE = True
-except ImportError:  # installed without a compiler
+except ImportError as error:  # installed without a compiler
     if os.environ.get("TOKRET_REQUIRE_NATIVE", "") not in ("", "0"):
-        raise
+        raise ImportError(
+            "TOKRET_REQUIRE_NATIVE asks for the compiled kernels, and they cannot be imported "
+            f"({error}); install tokret anew where there is a C++17 compiler."
+        ) from error
     from tokret.kernels.reference import maxsim, token_topk, xtr_aggregate
 
     NATIVE = False
