@@ -31,7 +31,7 @@ TEXTS = [
     "Late interaction keeps one vector a token! " * 5,
     "İstanbul 漢字 😀 e\u0301tude",
 ]
-WIDTH = 8
+HIDDEN, WIDTH = 16, 8
 LAYOUTS = ["native", "expanding", "pylate", "stanford", "xtr"]
 
 
@@ -260,13 +260,55 @@ def test_a_file_is_hashed_again_only_when_it_changed(saved, monkeypatch):
 
 
 def test_pickled_weights_are_refused_with_the_way_out(saved, tmp_path):
-    shutil.copytree(saved / "xtr", tmp_path / "m")
-    (tmp_path / "m/2_Dense/model.safetensors").rename(tmp_path / "m/2_Dense/pytorch_model.bin")
+    shutil.copytree(saved / "stanford", tmp_path / "m")
+    (tmp_path / "m/model.safetensors").rename(tmp_path / "m/pytorch_model.bin")
     with pytest.raises(ModelError, match=r"pytorch_model\.bin is pickled.*save_file"):
         MultiVector(str(tmp_path / "m")).encode_queries(["fox"])
-    (tmp_path / "m/2_Dense/pytorch_model.bin").unlink()  # the Hub's client leaves it behind
-    with pytest.raises(ModelError, match=r"2_Dense holds no .*save_file"):
-        MultiVector(str(tmp_path / "m")).encode_queries(["fox"])
+
+
+@pytest.fixture
+def xtr_as_on_the_hub(saved, tmp_path):
+    """An XTR folder whose projection is a file of torch.save."""
+    folder = shutil.copytree(saved / "xtr", tmp_path / "m")
+    weights = load_file(folder / "2_Dense/model.safetensors")
+    (folder / "2_Dense/model.safetensors").unlink()
+    torch.save(weights, folder / "2_Dense/pytorch_model.bin")
+    return folder
+
+
+def test_the_projection_of_an_xtr_folder_is_read_from_torchs_file_without_unpickling(
+    saved, xtr_as_on_the_hub, monkeypatch
+):
+    monkeypatch.setattr(torch, "load", None)
+    wanted = MultiVector(str(saved / "xtr")).encode_queries(TEXTS).tokens
+    ours = MultiVector(str(xtr_as_on_the_hub))
+    assert np.array_equal(ours.encode_queries(TEXTS).tokens.vectors, wanted.vectors)
+    before = ours.identity.sha256
+    file = xtr_as_on_the_hub / "2_Dense/pytorch_model.bin"
+    torch.save({"linear.weight": torch.ones(WIDTH, HIDDEN)}, file)
+    assert MultiVector(str(xtr_as_on_the_hub)).identity.sha256 != before
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (lambda: {"w": torch.ones(3, 2)}, "expected one float32 tensor"),
+        (lambda: {"w": torch.ones(WIDTH, HIDDEN), "b": torch.ones(1)}, "got tensors of"),
+        (lambda: {"w": torch.full((WIDTH, HIDDEN), float("nan"))}, "NaN or infinity"),
+        (None, "not in torch's zip form"),
+    ],
+)
+def test_a_projection_that_is_not_one_matrix_is_refused(xtr_as_on_the_hub, content, says):
+    file = xtr_as_on_the_hub / "2_Dense/pytorch_model.bin"
+    file.write_bytes(b"junk") if content is None else torch.save(content(), file)
+    with pytest.raises(ModelError, match=says):
+        MultiVector(str(xtr_as_on_the_hub)).encode_queries(["fox"])
+
+
+def test_an_xtr_folder_without_a_projection_is_incomplete(xtr_as_on_the_hub):
+    (xtr_as_on_the_hub / "2_Dense/pytorch_model.bin").unlink()
+    with pytest.raises(ModelError, match="holds no weights"):
+        MultiVector(str(xtr_as_on_the_hub)).encode_queries(["fox"])
 
 
 def test_a_model_that_is_not_multi_vector_is_refused(saved):

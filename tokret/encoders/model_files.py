@@ -18,6 +18,7 @@ WEIGHTS = "*.safetensors"
 TEXTS = ("*.json", "*.txt", "*.model", "*.metadata")  # configs, tokenizers, vocabularies
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 XTR_DENSE = "2_Dense"
+XTR_PICKLED = f"{XTR_DENSE}/pytorch_model.bin"  # as on the Hub
 CONVERT = (
     "safetensors.torch.save_file(torch.load('pytorch_model.bin', weights_only=True), "
     "'model.safetensors')."
@@ -49,7 +50,11 @@ def locate(model: str, revision: str | None = None) -> Path:
         raise MissingExtraError("A model from the Hugging Face Hub", "st") from error
     at = f"{model} at revision {revision}" if revision else model
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=[WEIGHTS, *TEXTS]))
+        return Path(
+            snapshot_download(
+                model, revision=revision, allow_patterns=[WEIGHTS, XTR_PICKLED, *TEXTS]
+            )
+        )
     except Exception as error:  # its errors share no root, and each means: not here
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
@@ -69,21 +74,22 @@ def layout(folder: Path) -> Layout:
     modules = _json(folder / "modules.json", default=[])
     if not any((config, st_config, modules)):
         raise ModelError(f"{folder} holds no model: config.json and modules.json are absent.")
-    _refuse_pickles(folder)
-    if "HF_ColBERT" in (config.get("architectures") or []):
-        return "stanford"
-    native = st_config.get("model_type") in ("MultiVectorEncoder", "ColBERT")
-    pylate = any(str(module.get("type", "")).startswith("pylate.") for module in modules)
-    if native or pylate or PYLATE_KEYS & st_config.keys():
-        return "sentence-transformers"
     dense = _json(folder / XTR_DENSE / "config.json")
     narrows = 0 < dense.get("out_features", 0) < dense.get("in_features", 0)
-    if config.get("model_type") in ("t5", "mt5", "umt5") and narrows and not dense.get("bias"):
-        if not any((folder / XTR_DENSE).glob(WEIGHTS)):
-            raise ModelError(
-                f"{folder / XTR_DENSE} holds no {WEIGHTS}, and pickled weights are not read. In a "
-                f"copy of the folder, convert pytorch_model.bin there: {CONVERT}"
-            )
+    t5 = config.get("model_type") in ("t5", "mt5", "umt5")
+    native = st_config.get("model_type") in ("MultiVectorEncoder", "ColBERT")
+    pylate = any(str(module.get("type", "")).startswith("pylate.") for module in modules)
+    native = native or pylate or bool(PYLATE_KEYS & st_config.keys())
+    xtr = t5 and narrows and not dense.get("bias") and not native
+    # The one pickle that may stay: its single matrix is read without unpickling.
+    _refuse_pickles(folder, spare={Path(XTR_PICKLED)} if xtr else set())
+    if "HF_ColBERT" in (config.get("architectures") or []):
+        return "stanford"
+    if native:
+        return "sentence-transformers"
+    if xtr:
+        if not any((folder / XTR_DENSE).glob(WEIGHTS)) and not (folder / XTR_PICKLED).is_file():
+            raise ModelError(f"{folder / XTR_DENSE} is incomplete: it holds no weights.")
         return "xtr"
     raise ModelError(
         f"{folder} is not a multi-vector model. Wanted: a MultiVectorEncoder or PyLate save, a "
@@ -92,13 +98,19 @@ def layout(folder: Path) -> Layout:
     )
 
 
+def projection_shape(folder: Path) -> tuple[int, int]:
+    """Rows and columns of an XTR folder's projection, by its config."""
+    dense = _json(folder / XTR_DENSE / "config.json")
+    return dense["out_features"], dense["in_features"]
+
+
 def digest(folder: Path) -> str:
     """Hash weights, tokenizer and configs, names included: sha256 in hex.
 
     A file is read again only when its size or time of last change differs.
     """
     total = hashlib.sha256()
-    for path in sorted(_files(folder, (WEIGHTS, *TEXTS)), key=lambda p: p.as_posix()):
+    for path in sorted(_files(folder, (WEIGHTS, XTR_PICKLED, *TEXTS)), key=lambda p: p.as_posix()):
         total.update(f"{path.as_posix()}\0{_file_digest(folder / path)}\n".encode())
     return total.hexdigest()
 
@@ -118,11 +130,13 @@ def _files(folder: Path, patterns: tuple[str, ...]) -> set[Path]:
     return {p for p in found if not p.parts[0].startswith((".", "onnx", "openvino"))}
 
 
-def _refuse_pickles(folder: Path) -> None:
+def _refuse_pickles(folder: Path, spare: set[Path]) -> None:
     """Require safetensors wherever a folder of the model holds pickled weights."""
     safe = {p.parent for p in _files(folder, (WEIGHTS,))}
     for path in sorted(_files(folder, PICKLES)):
-        if path.parent not in safe and path.name != "training_args.bin":
+        if path in spare or path.name == "training_args.bin":
+            continue
+        if path.parent not in safe:
             raise ModelError(
                 f"{folder / path} is pickled, which can run code on load; tokret reads safetensors "
                 f"alone. Once you trust the file, convert it: {CONVERT}"

@@ -22,8 +22,17 @@ from typing import Any, Literal
 import numpy as np
 
 from tokret.encoders.base import Encoded, Identity, Spans, encoders
-from tokret.encoders.model_files import XTR_DENSE, digest, layout, locate
+from tokret.encoders.model_files import (
+    WEIGHTS,
+    XTR_DENSE,
+    XTR_PICKLED,
+    digest,
+    layout,
+    locate,
+    projection_shape,
+)
 from tokret.encoders.places import Ids, lay_beside, trimmed
+from tokret.encoders.torch_zip import read_matrix
 from tokret.errors import InputError, MissingExtraError, ModelError, ResourceError, UsageError
 from tokret.registry import Spec
 from tokret.types import Floats, Ints, Tokens
@@ -215,7 +224,15 @@ def _load(folder: Path, *, xtr: bool, device: str | None) -> Any:  # noqa: ANN40
     reader = Transformer(
         str(folder), do_lower_case=True, max_seq_length=XTR_LENGTH, model_kwargs=weights
     )
-    dense = Dense.load(str(folder), subfolder=XTR_DENSE, local_files_only=True)
+    if any((folder / XTR_DENSE).glob(WEIGHTS)):
+        dense = Dense.load(str(folder), subfolder=XTR_DENSE, local_files_only=True)
+    else:
+        import torch
+
+        rows, columns = projection_shape(folder)
+        dense = Dense(columns, rows, bias=False, activation_function=torch.nn.Identity())
+        weights_read = read_matrix(folder / XTR_PICKLED, rows, columns)
+        dense.linear.weight.data.copy_(torch.from_numpy(weights_read))
     dense.module_input_name = dense.module_output_name = "token_embeddings"
     unit = Normalize(module_input_name="token_embeddings")
     return MultiVectorEncoder(modules=[reader, dense, MultiVectorMask(), unit], device=device)
