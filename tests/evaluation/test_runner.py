@@ -3,6 +3,7 @@ import json
 import pytest
 from filelock import FileLock
 
+import tokret
 from tokret.collections import read_run
 from tokret.errors import InputError, LockedError, UsageError
 from tokret.evaluation import evaluate, runner
@@ -261,6 +262,14 @@ def test_a_corpus_that_only_moved_makes_none(experiment, work, tmp_path):
     steps = []
     run_experiment(Experiment("aero", moved, SYSTEMS, ("P@1",), k=10), work, progress=steps.append)
     assert all(step.reused for step in steps)
+
+
+def test_another_version_of_tokret_makes_everything_anew(experiment, work, monkeypatch):
+    run_experiment(experiment, work)
+    monkeypatch.setattr(tokret, "__version__", "0.0.1")
+    steps = []
+    run_experiment(experiment, work, progress=steps.append)
+    assert not any(step.reused for step in steps)
 
 
 def test_restart_makes_everything_anew(experiment, work):
