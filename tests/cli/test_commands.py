@@ -101,6 +101,7 @@ def test_search_json_has_a_stable_shape(tokret, build, corpus):
         "k",
         "scorer",
         "seconds",
+        "any_model",
         "queries",
     ]
     assert (found["schema_version"], found["command"]) == (1, "search")

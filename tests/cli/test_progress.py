@@ -78,6 +78,17 @@ def test_the_reader_of_a_large_corpus_knows_how_much_is_left(capsys, clock):
     assert told(capsys) == ["encode: 10%, 10 docs, 4 skipped, 0:10, 1:30 left"]
 
 
+def test_a_rate_forgets_what_was_long_ago(clock):
+    with ProgressView(Talk(), clock=clock) as view:
+        reports(view, clock, 5, a_second=1000)
+        for i in range(30):
+            clock.now += 1
+            view(Progress("encode", 5000 + i, 0, 0, 0))
+            if i == 10:
+                assert view.rates()[0] > 100
+        assert view.rates()[0] == 1
+
+
 def test_a_clock_that_stands_still_divides_nothing(clock):
     with ProgressView(Talk(), clock=clock) as view:
         view(Progress("encode", 1, 1, 1, 1, 10))

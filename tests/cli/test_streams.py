@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tokret.cli.talk import Talk
+
 HOSTILE = [
     {"_id": "\x1b[2J\x9b31m", "title": "\u202eevil", "text": "cats \x1b]0;owned\x07 [red]x[/red]"},
     {"_id": "日本\u2028語", "text": "cats \x9b31m naïve 東京 \u2066 \ud83d\ude00"},
@@ -83,14 +85,17 @@ def test_a_reader_that_never_came_is_no_error(start, index):
         assert b"error" not in process.stderr.read()
 
 
-def test_closed_standard_error_does_not_end_the_work(start, corpus, tmp_path):
+def test_closed_standard_error_does_not_end_the_work(start, tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(
+        'collection = "sample"\nlimit_queries = 2\n[[system]]\nname = "b"\nbackend = "bm25"\n'
+    )
     read, write = os.pipe()
     os.close(read)
-    process = start("index", corpus, "-o", tmp_path / "new", "-b", "bm25", stderr=write)
+    process = start("evaluate", file, "--work", tmp_path / "work", stderr=write)
     os.close(write)
     assert process.wait(60) == 0
-    assert b"3 documents" in process.stdout.read()
-    assert (tmp_path / "new" / "CURRENT").exists()
+    assert b"nDCG@10" in process.stdout.read()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
@@ -152,6 +157,18 @@ def test_hostile_documents_and_ids_cannot_steer_the_terminal(start, tokret, buil
     for words in (["delete", index, "\x1b[2Jnobody"], ["search", "\x1b[2Jnowhere", "x"]):
         seen += tokret(*words).output
     assert [code for code in forbidden if code in seen] == []
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_nothing_said_can_steer_the_terminal(capsys, form):
+    talk = Talk(json=True, log_format=form)
+    for speak in (talk.say, talk.warn, talk.line, lambda text: talk.result({"key": text})):
+        speak("\x1b[2J\x9b31m\u202e\x07")
+    talk.fail(ValueError("\x1b[2J"), "\x1b[2J\x9b", 2)
+    captured = capsys.readouterr()
+    seen = captured.out + captured.err
+    assert seen.count("[2J") == 6
+    assert not any(code in seen for code in "\x1b\x9b\u202e\x07")
 
 
 def test_ids_that_no_trec_file_can_hold_are_refused(tokret, build, tmp_path, write):

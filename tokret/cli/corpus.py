@@ -118,7 +118,9 @@ def vectors_of(vectors: Path | None, lengths: Path | None) -> Iterator[Floats] |
     return open_vectors(vectors, lengths)
 
 
-def encoder_spec(model: str | None, vectors: Path | None, lengths: Path | None) -> str:
+def encoder_spec(
+    model: str | None, vectors: Path | None = None, lengths: Path | None = None
+) -> str:
     """Spell the encoder: a folder or hub name stands for a sentence-transformers model."""
     from tokret.encoders import MultiVector, Precomputed
 

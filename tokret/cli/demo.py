@@ -16,6 +16,7 @@ from tokret.cli.options import Threads, cpus
 from tokret.cli.picture import canvas, save
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
+from tokret.errors import UsageError
 
 if TYPE_CHECKING:
     from tokret.collections import Collection
@@ -53,6 +54,8 @@ def run(
     """Index a sample of real abstracts, search it, and compare four systems."""
     from tokret.collections import load_collection, sample_path
 
+    if export_svg is not None and not export_svg.absolute().parent.is_dir():
+        raise UsageError(f"{export_svg}: there is no folder {export_svg.parent} to write into.")
     began = time.monotonic()
     terminal = talk.out
     if export_svg is not None:

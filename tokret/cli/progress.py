@@ -177,7 +177,7 @@ def _bar(talk: Talk) -> Bar:
 
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24, complete_style="cyan", finished_style="cyan"),
+        BarColumn(bar_width=24, complete_style="cyan", finished_style="cyan", pulse_style="cyan"),
         TextColumn("{task.fields[numbers]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}", markup=False),

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tokret.cli.clean import counted, escaped
+from tokret.cli.corpus import encoder_spec, vectors_of
 from tokret.cli.options import IndexDir, Scorer, Threads, cpus
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
 from tokret.errors import InputError, UsageError
-from tokret.types import Hit, Match, Query
+from tokret.types import Hit, Query
 
 if TYPE_CHECKING:
     from tokret.indexes import Index
@@ -42,6 +43,10 @@ def run(
         typer.Option("-k", "--k", min=1, help="Hits a query; default: 10, with --queries 1000."),
     ] = None,
     scorer: Scorer = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The model; default: the one that the index names."),
+    ] = None,
     format: Annotated[
         Format | None,
         typer.Option("--format", "-f", help="Default: table; trec with --queries."),
@@ -69,7 +74,8 @@ def run(
     if run_file is not None and form == "table":
         form = "trec"
     wants_text = form in ("table", "jsonl") or talk.json
-    with Index.open(path, any_model=allow_model_mismatch) as index:
+    encoder = encoder_spec(model) if model is not None else None
+    with Index.open(path, encoder=encoder, any_model=allow_model_mismatch) as index:
         if scorer is None and len(index) == 0:
             talk.warn(f"{path} holds no documents.")
         began = time.monotonic()
@@ -101,7 +107,8 @@ def run(
             talk.say(f"{run_file}: {done} in {seconds:.2f} s")
             talk.say(f"Next: tokret eval {shlex.quote(str(run_file))} --qrels FILE -m nDCG@10")
         elif talk.json:
-            _object(talk, path, index, results, k, scorer, seconds)
+            facts = {"index": str(path), "k": k, "scorer": scorer, "seconds": round(seconds, 6)}
+            _object(talk, index, {**facts, "any_model": allow_model_mismatch}, results)
         elif form == "table":
             _table(talk, index, results, many)
             talk.say(
@@ -125,7 +132,6 @@ def _asked(
     if vectors is not None:
         if text is not None:
             raise UsageError("Give TEXT or --query-vectors, not both.")
-        from tokret.cli.corpus import vectors_of
         from tokret.collections import read_queries
 
         rows = list(vectors_of(vectors, lengths) or ())
@@ -199,30 +205,19 @@ def _ranked(hits: Sequence[Hit]) -> list[dict[str, Any]]:
 
 
 def _object(
-    talk: Talk,
-    path: Path,
-    index: Index,
-    results: list[tuple[Query, list[Hit]]],
-    k: int,
-    scorer: str | None,
-    seconds: float,
+    talk: Talk, index: Index, facts: dict[str, Any], results: list[tuple[Query, list[Hit]]]
 ) -> None:
+    """Print everything as one object; for a single text also what matched."""
+    from tokret.cli.hits import explained
+
     rows = []
     for query, hits in results:
         ranked = _ranked(hits)
         if len(results) == 1 and query.text:
             for row, hit in zip(ranked, hits, strict=True):
-                row["matches"] = _explained(index, query.text, hit)
+                row["matches"] = explained(index, query.text, hit)
         rows.append({"query_id": query.query_id, "query": query.text, "hits": ranked})
-    talk.result(
-        {
-            "index": str(path),
-            "k": k,
-            "scorer": scorer,
-            "seconds": round(seconds, 6),
-            "queries": rows,
-        }
-    )
+    talk.result({**facts, "queries": rows})
 
 
 def _table(talk: Talk, index: Index, results: list[tuple[Query, list[Hit]]], many: bool) -> None:
@@ -237,9 +232,3 @@ def _table(talk: Talk, index: Index, results: list[tuple[Query, list[Hit]]], man
             talk.show(*hit_lines(talk.out, index, query.text, rank, hit))
         if not hits:
             talk.say("Nothing was found.")
-
-
-def _explained(index: Index, query: str, hit: Hit) -> list[Match]:
-    from tokret.cli.hits import explained
-
-    return explained(index, query, hit)
