@@ -58,8 +58,10 @@ def test_topk_gives_the_best_tokens_first_and_ties_in_their_order(kernels):
 
 
 def test_topk_takes_the_two_zeros_for_one(kernels):
-    docs = of([[-0.0, 0], [0, 0], [-0.0, 0]])
-    assert kernels.token_topk([[1, 0]], docs, 3)[0].tolist() == [[0, 1, 2]]
+    codes, tiny = np.array([[-1], [1], [-1]], np.int8), np.full(3, 1e-38, np.float32)
+    docs = Tokens(codes, np.array([0, 3]), tiny)  # products too small for float32: -0, 0, -0
+    tokens, sims = kernels.token_topk([[1e-20]], docs, 3)
+    assert tokens.tolist() == [[0, 1, 2]] and sims.tolist() == [[0, 0, 0]]
 
 
 def test_topk_passes_over_passages_that_are_not_alive(kernels):

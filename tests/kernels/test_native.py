@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -201,6 +202,24 @@ def test_not_a_number_in_a_passage_is_the_least_similar(isa):
     assert tokens[0, :3].tolist() == [2999, 2997, 2995] and tokens[0, 1500] == 0
 
 
+def test_more_tokens_than_32_bits_can_number(tmp_path):
+    dead, count = 2**32 + 5, 2**32 + 10
+    path = tmp_path / "vectors"
+    with path.open("wb") as file:  # sparse: its 8 GiB take no room
+        file.truncate(2 * count)
+        file.seek(2 * dead)
+        file.write(np.array([0.25, 1, 0.5, 1, -1], np.float16).tobytes())
+    vectors = np.memmap(path, np.float16, "r", shape=(count, 1))
+    docs = Tokens(vectors, np.array([0, dead, count]))
+    tokens, sims = native.token_topk(
+        np.ones((1, 1)), docs, 4, alive=np.array([False, True]), threads=2
+    )
+    assert (tokens - dead).tolist() == [[1, 3, 2, 0]]
+    assert sims.tolist() == [[1, 1, 0.5, 0.25]]
+    passages, scores, _ = native.xtr_aggregate(tokens, sims, docs.offsets, np.zeros(1, np.float32))
+    assert passages.tolist() == [1] and scores.tolist() == [1]
+
+
 def test_the_environment_chooses_the_instruction_set(monkeypatch):
     for isa in native.cpu_features():
         monkeypatch.setenv("TOKRET_SIMD", isa)
@@ -227,19 +246,29 @@ def test_the_peak_is_a_positive_number_and_unknown_names_are_refused():
 
 def test_scoring_lets_other_threads_run():
     rng = np.random.default_rng(6)
-    docs, query = random_tokens(rng, [4000] * 4, 64), unit(rng, 129, 64)
-    want = native.maxsim(query, docs)
-    wrong = []
+    docs, query = random_tokens(rng, [4000] * 4, 64), unit(rng, 500, 64)
+    done = threading.Event()
 
     def score():
-        wrong.extend(s for s in [native.maxsim(query, docs)] if s.tobytes() != want.tobytes())
+        native._maxsim("scalar", query, docs, 1)  # some tenths of a second
+        done.set()
 
-    workers = [threading.Thread(target=score) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert not wrong
+    worker = threading.Thread(target=score)
+    worker.start()
+    steps = 0
+    while not done.wait(0.001):
+        steps += 1
+    worker.join()
+    assert steps > 4
+
+
+def test_queries_at_the_same_time_do_not_disturb_each_other(large):
+    query, docs = large
+    want = native.token_topk(query, docs, 50)
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(lambda _: native.token_topk(query, docs, 50), range(12)):
+            assert got[0].tobytes() == want[0].tobytes()
+            assert got[1].tobytes() == want[1].tobytes()
 
 
 def test_without_memory_there_is_a_memory_error():
