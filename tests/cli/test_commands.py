@@ -234,6 +234,38 @@ def test_evaluate_runs_an_experiment_keeps_it_and_checks_it(tokret, tmp_path):
     assert found["rows"][0]["system"] == "BM25"
 
 
+def test_the_demo_searches_compares_and_draws(tokret, corpus, write, tmp_path, monkeypatch):
+    write(tmp_path / "queries.jsonl", QUERIES)
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text(QRELS)
+    monkeypatch.setattr("tokret.collections.sample_path", lambda: tmp_path)
+    picture, words = tmp_path / "demo.svg", ["demo", "-o", tmp_path / "kept"]
+    result = tokret(*words, "--export-svg", picture)
+    assert result.exit_code == 0, result.stderr
+    assert "1. cat" in result.stdout
+    for system in ("BM25", "exact MaxSim", "XTR", "RRF(BM25, XTR)"):
+        assert system in result.stdout
+    assert "tokret search" in result.stderr
+    drawn = picture.read_text(encoding="utf-8")
+    assert "RRF(BM25,&#160;XTR)" in drawn
+    assert "url(http" not in drawn and "@font-face" not in drawn  # it asks no server
+    found = one_object(tokret(*words, "--json", "--export-svg", picture))
+    assert [row["system"] for row in found["systems"]][:2] == ["BM25", "exact MaxSim"]
+    assert found["systems"][0]["values"]["nDCG@10"] == 1.0
+    assert picture.read_text(encoding="utf-8").count("RRF(BM25,&#160;XTR)") == 1
+
+
+def test_the_demo_leaves_nothing_behind(tokret, corpus, write, tmp_path, monkeypatch):
+    write(tmp_path / "queries.jsonl", QUERIES)
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text(QRELS)
+    monkeypatch.setattr("tokret.collections.sample_path", lambda: tmp_path)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    assert tokret("demo", "-q").exit_code == 0
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 def test_doctor_tests_itself(tokret):
     result = tokret("doctor", "--json")
     assert result.exit_code == 0, result.stdout

@@ -72,13 +72,13 @@ def hit_lines(
     head = Text(f"{rank:>3}. ", "bold").append(escaped(hit.doc_id), "bold")
     head.append(f"  {hit.score:.4f}", "not bold dim")
     start, end = window(hit.text, found)
-    body = cut(console, hit.text, found, start, end)
+    body = cut(console, hit.text, found, start, end, continued=hit.start > 0)
     if start + hit.start > LEAD:
         document = index.document(hit.doc_id)
         begins = found if hit.start == 0 else []
         opening = cut(console, document, begins, 0, _words(document, OPENING))
         body = Text("\n").join([opening, body])
-    return [head, Padding(body, (0, 2, 1, 5))]
+    return [head, Padding(body, (0, 2, 1, 5), expand=False)]
 
 
 def marks(text: str, matches: Sequence[Match], start: int = 0) -> list[Mark]:
@@ -126,13 +126,24 @@ def window(text: str, found: Sequence[Mark], room: int = ROOM) -> tuple[int, int
     return start, _words(text, min(start + room, len(text)))
 
 
-def cut(console: Console, text: str, found: Sequence[Mark], start: int, end: int) -> Text:
-    """Take ``text[start:end]`` with its marks; dots stand for what is left out."""
+def cut(
+    console: Console,
+    text: str,
+    found: Sequence[Mark],
+    start: int,
+    end: int,
+    *,
+    continued: bool = False,
+) -> Text:
+    """Take ``text[start:end]`` with its marks; dots stand for what is left out.
+
+    ``continued`` is whether ``text`` itself has something before it.
+    """
     from rich.text import Text
 
     safe = shown(text)
     styles = PLAIN if console.no_color else STYLES
-    out = Text("... " if start > 0 else "")
+    out = Text("... " if start > 0 or continued else "")
     at = start
     for mark in found:
         if mark.start < at or mark.end > end:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import re
 from pathlib import Path
@@ -33,9 +34,8 @@ def canvas() -> Console:
 
 def save(console: Console, path: Path, title: str) -> None:
     """Write what the console remembers. The same contents give the same file."""
-    from rich._export_format import CONSOLE_SVG_FORMAT
-
-    own = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    usual = inspect.signature(console.export_svg).parameters["code_format"].default
+    own = re.sub(r"@font-face \{\{.*?\}\}\s*", "", usual, flags=re.DOTALL)
     own = own.replace("Fira Code, monospace", FONTS)
     svg = console.export_svg(title=title, code_format=own, unique_id="tokret", clear=False)
     path.write_text(svg, encoding="utf-8")
