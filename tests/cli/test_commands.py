@@ -145,6 +145,14 @@ def test_vectors_of_ones_own_make_an_index_and_search_it(tokret, corpus, tmp_pat
     assert found["queries"][0]["hits"][0]["score"] == 1.0
 
 
+def test_queries_without_hits_are_told(tokret, index, tmp_path):
+    (tmp_path / "q.tsv").write_text("q1\tcat\nq2\tzebra\n")
+    words = ["search", index, "--queries", tmp_path / "q.tsv", "--run", tmp_path / "run"]
+    assert "Without a hit: 1 query" in tokret(*words).stderr
+    found = one_object(tokret(*words, "--json"))
+    assert (found["queries"], found["hits"], found["queries_without_hits"]) == (2, 2, 1)
+
+
 def test_eval_measures_and_states_its_policy(tokret, run, qrels):
     result = tokret("eval", run, "--qrels", qrels, "-m", "nDCG@10", "-m", "RR@10, R@100")
     assert result.exit_code == 0

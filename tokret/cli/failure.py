@@ -32,7 +32,9 @@ def explained(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or str(error) or type(error).__name__
-        return (RESOURCES if error.errno in _NO_ROOM else USAGE), f"{where}{reason}."
+        if error.errno in _NO_ROOM:
+            return RESOURCES, f"{where}{reason}. Make room, and run the same command again."
+        return USAGE, f"{where}{reason}."
     kind = type(error).__name__
     return USAGE, (
         f"This is a bug in tokret: {kind}: {error}. "

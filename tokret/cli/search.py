@@ -19,6 +19,7 @@ from tokret.errors import InputError, UsageError
 from tokret.types import Hit, Query
 
 if TYPE_CHECKING:
+    from tokret.collections import Written
     from tokret.indexes import Index
 
 BATCH = 32  # queries between two reports of progress
@@ -99,12 +100,15 @@ def run(
                     "format": form,
                     "k": k,
                     "queries": len(results),
-                    "hits": written,
+                    "hits": written.hits,
+                    "queries_without_hits": len(written.empty),
                     "seconds": round(seconds, 3),
                 }
             )
-            done = f"{counted(written, 'hit')} for {counted(len(results), 'query')}"
+            done = f"{counted(written.hits, 'hit')} for {counted(len(results), 'query')}"
             talk.say(f"{run_file}: {done} in {seconds:.2f} s")
+            if written.empty:
+                talk.say(f"Without a hit: {counted(len(written.empty), 'query')}")
             talk.say(f"Next: tokret eval {shlex.quote(str(run_file))} --qrels FILE -m nDCG@10")
         elif talk.json:
             facts = {"index": str(path), "k": k, "scorer": scorer, "seconds": round(seconds, 6)}
@@ -183,11 +187,11 @@ def _search(
     return found
 
 
-def _write(path: Path, form: Format, results: list[tuple[Query, list[Hit]]]) -> int:
+def _write(path: Path, form: Format, results: list[tuple[Query, list[Hit]]]) -> Written:
     from tokret.collections import write_run
 
     hits = {query.query_id: found for query, found in results}
-    return write_run(hits, path, format=form, name="tokret").hits  # type: ignore[arg-type]
+    return write_run(hits, path, format=form, name="tokret")  # type: ignore[arg-type]
 
 
 def _refuse_controls(results: list[tuple[Query, list[Hit]]]) -> None:
