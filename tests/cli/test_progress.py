@@ -57,6 +57,7 @@ def test_json_events_hold_rates_and_the_time_left(capsys, clock):
         "tokens_rate": 1000.0,
         "elapsed_s": 5.0,
         "eta_s": 95.0,
+        "truncated": 0,
         "skipped": 0,
     }
 

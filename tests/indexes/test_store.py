@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from tokret.errors import IndexCorruptError, IndexFormatError
+from tokret.errors import IndexCorruptError, IndexFormatError, ResourceError
 from tokret.indexes import Index, store, verify
 from tokret.indexes.files import BLOCK, Column, ColumnWriter, read_json, write_atomically
 
@@ -226,7 +226,7 @@ def test_a_failed_commit_leaves_the_version_before(folder, monkeypatch):
         real(path, data)
 
     monkeypatch.setattr(store, "write_atomically", fail_at_the_pointer)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ResourceError, match=r"No space left for the index at .* bytes are free"):
         Index.open(folder).add([("new", "green")])
     monkeypatch.undo()
     assert Index.open(folder).search("green blue") == before

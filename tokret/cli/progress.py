@@ -124,6 +124,7 @@ class ProgressView:
                 tokens_rate=round(tokens, 1),
                 elapsed_s=round(at - self._began, 1),
                 eta_s=None if left is None else round(left, 1),
+                truncated=now.truncated,
                 skipped=self._skipped(),
             )
             return
@@ -152,6 +153,8 @@ class ProgressView:
             parts.append(f"{documents:,.0f} {self.unit}/s")
         if tokens:
             parts.append(f"{tokens:,.0f} tokens/s")
+        if now.truncated:
+            parts.append(f"{now.truncated:,} cut")
         if self._skipped():
             parts.append(f"{self._skipped():,} skipped")
         return ", ".join(parts)

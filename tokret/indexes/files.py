@@ -7,9 +7,13 @@ known before a byte is mapped and damage is found with its place.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tokret.errors import IndexCorruptError
+from tokret.errors import IndexCorruptError, ResourceError
 
 BLOCK = 1 << 20  # bytes under one digest: small enough to say where, few enough to list
 DIGEST = 8  # bytes of a block's BLAKE2b
@@ -39,6 +43,23 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def room(path: Path) -> Iterator[None]:
+    """Name the place where the disk, or a quota, ran full: ResourceError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = ""
+        with contextlib.suppress(OSError):
+            free = f", {shutil.disk_usage(path).free:,} bytes are free"
+        raise ResourceError(
+            f"No space left for the index at {path}{free}. What was committed is whole; make "
+            "room and run the same command again."
+        ) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

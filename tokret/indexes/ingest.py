@@ -31,8 +31,8 @@ from tokret.indexes.segment import (
 from tokret.indexes.store import Snapshot, Store
 from tokret.types import Document, Floats, Ints, Tokens
 
-WINDOW_DOCUMENTS = 512  # enough of one length to make batches without padding
-WINDOW_CHARACTERS = 500_000  # about 125,000 tokens: 64 MB of float32 vectors at width 128
+WINDOW_DOCUMENTS = 256  # enough of one length to make batches of them
+WINDOW_CHARACTERS = 150_000  # about 35,000 tokens: seconds of encoding, 18 MB at width 128
 SEGMENT_BYTES = 2 << 30  # a segment is sealed beyond this
 SEGMENT_DOCUMENTS = 1 << 20  # or beyond this, so that its list of ids stays small
 UNIT = 1e-3  # a length this near to 1 is left as it is
@@ -55,6 +55,7 @@ class Progress(NamedTuple):
     tokens: int
     bytes: int
     total: int | None = None
+    truncated: int = 0
 
 
 @dataclass
@@ -135,6 +136,8 @@ class Ingest:
         if vectors is not None and not self.backend.encodes:
             raise UsageError(f"A {self.backend.name} index takes no vectors.")
         rows = None if vectors is None else iter(vectors)
+        if self.progress is not None:
+            self.progress(self.state())
         for window in self._windows(documents):
             given = None if rows is None else self._take(rows, len(window))
             self._window(window, given)
@@ -161,6 +164,7 @@ class Ingest:
             self.added.tokens,
             writing + sum(segment.bytes for segment in self._segments),
             self.total,
+            self.added.truncated,
         )
 
     def seal(self) -> None:

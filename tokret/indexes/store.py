@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tokret.errors import IndexCorruptError, IndexMissingError, LockedError
-from tokret.indexes.files import ColumnWriter, read_json, to_json, write_atomically
+from tokret.indexes.files import ColumnWriter, read_json, room, to_json, write_atomically
 from tokret.indexes.manifest import DELETES_NAME, MANIFEST_NAME, SEGMENT_ID, Entry, Manifest
 from tokret.indexes.segment import Segment
 from tokret.types import Mask
@@ -205,8 +205,9 @@ class Store:
                 f"Another writer{who} holds {self.path}; wait for it to finish, or stop it."
             ) from None
         try:
-            holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-            yield
+            with room(self.path):
+                holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+                yield
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
