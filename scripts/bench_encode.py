@@ -12,15 +12,15 @@ import argparse
 import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tokret.encoders.mini import Mini
+from tokret.evaluation.record import environment
 
-VERSIONS = ("tokret", "onnxruntime", "tokenizers", "numpy", "torch", "sentence-transformers")
+PEER = ("torch", "sentence-transformers", "transformers")
 
 
 def peer(threads: int, max_tokens: int) -> Callable[[list[str]], object]:
@@ -36,14 +36,6 @@ def peer(threads: int, max_tokens: int) -> Callable[[list[str]], object]:
     return lambda texts: model.encode(
         texts, output_value="token_embeddings", show_progress_bar=False
     )
-
-
-def version(package: str) -> str:
-    """Tell an installed version, or that there is none."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def main() -> None:
@@ -88,10 +80,9 @@ def main() -> None:
                 "documents": len(texts),
                 "tokens": tokens,
                 "threads": args.threads,
-                "cores": os.cpu_count(),
                 "load": os.getloadavg()[0],
-                "machine": f"{platform.system()} {platform.machine()}",
-                "versions": {package: version(package) for package in VERSIONS},
+                "environment": environment(),
+                "peer": {name: importlib.metadata.version(name) for name in PEER},
             }
         )
     )

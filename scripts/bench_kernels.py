@@ -18,11 +18,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 ONE_THREAD = {name: "1" for name in ["OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"]}
@@ -61,6 +59,7 @@ def restart_with_plain_blas() -> None:
 def bench(args: argparse.Namespace) -> None:
     import numpy as np
 
+    from tokret.evaluation.record import environment
     from tokret.kernels import native
     from tokret.types import Tokens
 
@@ -84,13 +83,9 @@ def bench(args: argparse.Namespace) -> None:
         (isa, dtype): native.multiply_add_peak(isa, dtype, 0.3) for isa, dtype, _ in every_chosen
     }
     say(
-        machine=platform.machine(),
-        cpu=cpu_name(),
+        environment=environment(),
         threads=1,
-        python=platform.python_version(),
-        numpy=version("numpy"),
         blas=blas(),
-        tokret=version_or_none("tokret"),
         instruction_sets=native.cpu_features(),
         chosen=native.simd(),
         passages=args.passages,
@@ -186,24 +181,6 @@ def blas() -> list[str]:
         for lib in threadpool_info()
         if lib["user_api"] == "blas"
     ]
-
-
-def cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(
-                (x.split(":", 1)[1].strip() for x in file if x.startswith("model name")),
-                platform.processor(),
-            )
-    except OSError:
-        return platform.processor()
-
-
-def version_or_none(package: str) -> str | None:
-    try:
-        return version(package)
-    except ImportError:
-        return None
 
 
 def say(**fields: object) -> None:
