@@ -38,22 +38,28 @@ def run(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the index goes.")],
     model: Model = None,
     backend: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--backend",
             "-b",
-            help="exact, bm25, or with parameters: 'exact(dtype=\"int8\")'.",
+            help="exact (default), bm25, or with parameters: 'exact(dtype=\"int8\")'.",
             autocompletion=complete_backend,
         ),
-    ] = "exact",
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="A .toml with any of backend, model, long, max_tokens, overlap."),
+    ] = None,
     long: Annotated[
-        Literal["split", "truncate"],
-        typer.Option(help="Documents longer than --max-tokens: into passages, or cut."),
-    ] = "split",
+        Literal["split", "truncate"] | None,
+        typer.Option(help="Documents longer than --max-tokens: into passages (default), or cut."),
+    ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of a passage; default: what the model reads.")
     ] = None,
-    overlap: Annotated[int, typer.Option(min=0, help="Tokens that two passages share.")] = 0,
+    overlap: Annotated[
+        int | None, typer.Option(min=0, help="Tokens that two passages share.")
+    ] = None,
     vectors: VectorsFile = None,
     lengths: LengthsFile = None,
     on_duplicate: OnDuplicate = "error",
@@ -72,13 +78,23 @@ def run(
 ) -> int:
     """Index a corpus. Run the same command again to continue after a stop."""
     from tokret.indexes import Interrupted, build
+    from tokret.indexes.recipe import read_recipe
 
+    asked = {
+        "model": model,
+        "backend": backend,
+        "long": long,
+        "max_tokens": max_tokens,
+        "overlap": overlap,
+    }
+    plan = {"model": None, "backend": "exact", **(read_recipe(recipe) if recipe else {})}
+    plan |= {key: value for key, value in asked.items() if value is not None}
     reading = Reading(corpus, out, on_error, quarantine, encoding_errors, limit)
-    encoder = encoder_spec(model, vectors, lengths)
+    encoder = encoder_spec(plan.pop("model"), vectors, lengths)
     if dry_run:
         from tokret.cli.estimate import estimate
 
-        estimate(talk, reading, out, backend, encoder)
+        estimate(talk, reading, out, plan["backend"], encoder)
         return 0
     began = time.monotonic()
     with Interrupts(talk) as stop:
@@ -88,10 +104,7 @@ def run(
                     out,
                     reading.documents(),
                     encoder=encoder,
-                    backend=backend,
-                    long=long,
-                    max_tokens=max_tokens,
-                    overlap=overlap,
+                    **plan,
                     vectors=vectors_of(vectors, lengths),
                     on_duplicate=on_duplicate,
                     restart=restart,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tokret.collections import irds
-from tokret.errors import InputError, UsageError
+from tokret.errors import UsageError
 from tokret.evaluation.experiment import (
     DEFAULT_MODEL,
     SAMPLE,
@@ -24,12 +23,9 @@ from tokret.evaluation.fusion import fusers
 from tokret.evaluation.names import measures_named
 from tokret.indexes import backends
 from tokret.indexes.manifest import Settings
+from tokret.indexes.recipe import KEYS, called, read_recipe, read_toml
 from tokret.registry import did_you_mean, parse
 from tokret.scoring import scorers
-
-MAX_FILE = 1 << 20  # bytes; an experiment is a page of text
-PLAN_KEYS = ("backend", "model", "long", "max_tokens", "overlap", "normalize")
-_KINDS = {"backend": str, "model": str, "long": str, "max_tokens": int, "overlap": int}
 
 
 def read_experiment(path: str | Path, *, collection: str | Path | None = None) -> Experiment:
@@ -39,7 +35,7 @@ def read_experiment(path: str | Path, *, collection: str | Path | None = None) -
     file is absent or not TOML.
     """
     path = Path(path)
-    table = _toml(path)
+    table = read_toml(path)
     if collection is None:
         named = table.get("collection")
         if isinstance(named, str) and named != SAMPLE and not irds.is_id(named):
@@ -47,6 +43,9 @@ def read_experiment(path: str | Path, *, collection: str | Path | None = None) -
     else:
         table["collection"] = str(collection)
     table.setdefault("name", path.stem)
+    for system in [table.get("defaults"), *_listed(table.get("system"))]:
+        if isinstance(system, dict) and isinstance(system.get("recipe"), str):
+            system["recipe"] = str(path.parent / system["recipe"])
     try:
         return experiment_of(table)
     except UsageError as error:
@@ -57,7 +56,7 @@ def experiment_of(table: Mapping[str, Any]) -> Experiment:
     """Make an experiment from a file's table. Raises UsageError for what it cannot use."""
     top = _Table(table, "the experiment")
     defaults = top.table("defaults")
-    plan = {key: defaults.take(key) for key in PLAN_KEYS if key in defaults}
+    plan = _plan(defaults)
     scorer = defaults.optional("scorer", str)
     defaults.done()
     systems = tuple(_system(system, plan, scorer) for system in top.tables("system"))
@@ -96,13 +95,26 @@ def _system(table: _Table, plan: Mapping[str, Any], scorer: str | None) -> Syste
         fused = Fused(name, tuple(table.strings("fuse")), str(fusers.build(method)))
         table.done()
         return fused
-    own = {key: table.take(key) for key in PLAN_KEYS if key in table}
+    own = _plan(table)
     own_scorer = table.optional("scorer", str)
     table.done()
     try:
         return _searched(name, own, plan, own_scorer, scorer)
     except UsageError as error:
         raise UsageError(f"System {name!r}: {error}") from error
+
+
+def _plan(table: _Table) -> dict[str, Any]:
+    """How to build the index: what a recipe says, and over it what the table says."""
+    recipe = table.optional("recipe", str)
+    return {
+        **(read_recipe(recipe) if recipe is not None else {}),
+        **{key: table.take(key) for key in KEYS if key in table},
+    }
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _searched(
@@ -114,9 +126,9 @@ def _searched(
 ) -> Searched:
     settings = {**defaults, **own}
     for key, value in settings.items():
-        kind = _KINDS.get(key, bool)
+        kind = KEYS[key]
         if type(value) is not kind:
-            raise UsageError(f"{key} must be {_called(kind)}, got {value!r}.")
+            raise UsageError(f"{key} must be {called(kind)}, got {value!r}.")
     if "backend" not in settings:
         raise UsageError(f"it needs a backend: {', '.join(backends.names())}; or fuse = [...].")
     backend = backends.build(settings["backend"])
@@ -151,27 +163,6 @@ def _expected(table: _Table) -> Iterator[Expected]:
             yield Expected(system, str(measures_named(measure)[0]), near=near, **fields)
 
 
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_FILE + 1)
-        if len(raw) > MAX_FILE:
-            raise InputError(f"{path}: longer than {MAX_FILE:,} bytes; no experiment is.")
-        return tomllib.loads(raw.decode("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; TOML is.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not TOML: {error}.") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: nested too deeply.") from error
-
-
-def _called(kind: type) -> str:
-    return {str: "a text", int: "a whole number", bool: "true or false", dict: "a table"}[kind]
-
-
 @dataclass
 class _Table:
     """A table that knows which of its keys nobody asked for."""
@@ -191,7 +182,7 @@ class _Table:
     def optional(self, key: str, kind: type) -> Any:  # noqa: ANN401
         value = self.take(key)
         if value is not None and type(value) is not kind:
-            raise UsageError(f"{self.what}: {key} must be {_called(kind)}, got {value!r}.")
+            raise UsageError(f"{self.what}: {key} must be {called(kind)}, got {value!r}.")
         return value
 
     def required(self, key: str, kind: type) -> Any:  # noqa: ANN401
