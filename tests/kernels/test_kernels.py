@@ -214,3 +214,11 @@ def test_passages_may_lie_in_memory_as_they_like(kernels, form, dtype):
 def test_big_endian_passages_are_refused():
     with pytest.raises(InputError, match="in float32, float16 or int8"):
         Tokens(np.ones((1, 2), ">f4"), np.array([0, 1]))
+
+
+def test_lists_of_arrays_are_taken_for_passages(kernels):
+    passages = [np.eye(2), np.zeros((0, 2)), [[0.5, 0.25]]]
+    query = [[1, 0], [0, 1]]
+    assert kernels.maxsim(query, passages).tolist() == [2, -INF, 0.75]
+    tokens, _ = kernels.token_topk(query, passages, 1)
+    assert tokens.tolist() == [[0], [1]]

@@ -305,6 +305,14 @@ def test_without_the_compiled_module_the_reference_serves():
     code = "from tokret import kernels; print(kernels.NATIVE, kernels.maxsim.__module__)"
     done = without_native(code, TOKRET_REQUIRE_NATIVE="")
     assert done.stdout == "False tokret.kernels.reference\n", done.stderr
+    assert "computes in NumPy" in done.stderr
+
+
+def test_the_command_line_says_in_one_line_that_it_computes_in_numpy():
+    done = without_native("from tokret.cli import main; main(['doctor'])", TOKRET_REQUIRE_NATIVE="")
+    assert done.returncode == 0 and "NumPy" in done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if "computes in NumPy" in line]
+    assert ".py" not in line
 
 
 def test_where_the_compiled_module_is_required_its_absence_is_an_error():

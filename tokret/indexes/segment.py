@@ -253,8 +253,8 @@ class Segment:
         return self.columns["token_ids"].shape[0] if "token_ids" in self.columns else 0
 
     @cached_property
-    def _doc_ids(self) -> tuple[Array, Ints]:
-        blob = self.read("doc_ids")
+    def _doc_ids(self) -> tuple[bytes, Ints]:
+        blob = self.read("doc_ids").tobytes()
         return blob, self.read_offsets("doc_id_ends", len(blob))
 
     @cached_property
@@ -289,10 +289,10 @@ class Segment:
         """Contents of document ``d``."""
         return self._string(self._texts, d)
 
-    def _string(self, table: tuple[Array, Ints], d: int) -> str:
+    def _string(self, table: tuple[bytes | Array, Ints], d: int) -> str:
         blob, offsets = table
         try:
-            return blob[offsets[d] : offsets[d + 1]].tobytes().decode()
+            return bytes(blob[offsets[d] : offsets[d + 1]]).decode()
         except UnicodeDecodeError as error:
             raise IndexCorruptError(
                 f"{self.path}: document {d} is not UTF-8 ({error.reason}); "

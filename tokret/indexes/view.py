@@ -44,14 +44,18 @@ class View:
         segment = int(np.searchsorted(self.first_doc, doc, side="right")) - 1
         return segment, doc - int(self.first_doc[segment])
 
-    def hit(self, doc: int, passage: int, score: float, text: bool) -> Hit:
-        """The hit of a document and the passage that earned its score."""
-        s, d = self._place(doc)
-        segment = self.snapshot.segments[s]
-        span = segment.passage_spans[passage - int(self.first_passage[s])]
-        start, end = int(span[0]), int(span[1])
-        shown = segment.text(d)[start:end] if text else ""
-        return Hit(segment.doc_id(d), score, start, end, shown)
+    def hits(self, docs: Ints, passages: Ints, scores: Floats, text: bool) -> list[Hit]:
+        """Hits of documents [K] and of the passages that earned their scores, best first."""
+        hits = []
+        owners = np.searchsorted(self.first_doc, docs, side="right") - 1
+        for s in np.unique(owners).tolist():
+            segment, ours = self.snapshot.segments[s], owners == s
+            numbers = (docs[ours] - self.first_doc[s]).tolist()
+            spans = segment.passage_spans[passages[ours] - self.first_passage[s]].tolist()
+            for d, (start, end), score in zip(numbers, spans, scores[ours].tolist(), strict=True):
+                shown = segment.text(d)[start:end] if text else ""
+                hits.append(Hit(segment.doc_id(d), score, start, end, shown))
+        return sorted(hits, key=lambda hit: (-hit.score, hit.doc_id))
 
 
 def best_documents(view: View, passages: Ints, scores: Floats, k: int, text: bool) -> list[Hit]:
@@ -76,9 +80,8 @@ def best_documents(view: View, passages: Ints, scores: Floats, k: int, text: boo
             ids = {int(c): view.doc_id(int(docs[starts[c]])) for c in tied}
             tied = np.array(sorted(tied.tolist(), key=ids.__getitem__)[: k - len(above)])
         chosen = np.concatenate([above, tied])
-    hits = []
-    for c in chosen.tolist():
-        end = starts[c + 1] if c + 1 < len(starts) else len(scores)
-        passage = int(passages[starts[c] + int(scores[starts[c] : end].argmax())])
-        hits.append(view.hit(int(docs[starts[c]]), passage, float(best[c]), text))
-    return sorted(hits, key=lambda hit: (-hit.score, hit.doc_id))
+    rows = starts[chosen]
+    ends = np.append(starts[1:], len(scores))[chosen]
+    for j in np.flatnonzero(ends - rows > 1):  # documents of several passages
+        rows[j] += int(scores[rows[j] : ends[j]].argmax())
+    return view.hits(docs[rows], passages[rows], scores[rows], text)

@@ -4,6 +4,7 @@
 """
 
 import os
+import warnings
 
 try:
     from tokret.kernels.native import maxsim, token_topk, xtr_aggregate
@@ -18,5 +19,11 @@ except ImportError as error:  # installed without a compiler
     from tokret.kernels.reference import maxsim, token_topk, xtr_aggregate
 
     NATIVE = False
+    warnings.warn(
+        "tokret computes in NumPy: its compiled kernels are not installed (`tokret doctor` says "
+        "how to get them).",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 __all__ = ["NATIVE", "maxsim", "token_topk", "xtr_aggregate"]

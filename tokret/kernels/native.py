@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -43,16 +44,21 @@ def simd() -> str:
     return wanted
 
 
-def maxsim(query: ArrayLike, docs: Tokens, *, threads: int = 1) -> Floats:
+def maxsim(query: ArrayLike, docs: Tokens | Sequence[ArrayLike], *, threads: int = 1) -> Floats:
     """Score as reference.maxsim does: int8 to the bit, others to float32 rounding."""
-    return _maxsim(simd(), query, docs, threads)
+    return _maxsim(simd(), query, Tokens.of(docs), threads)
 
 
 def token_topk(
-    query: ArrayLike, docs: Tokens, k_prime: int, *, alive: Mask | None = None, threads: int = 1
+    query: ArrayLike,
+    docs: Tokens | Sequence[ArrayLike],
+    k_prime: int,
+    *,
+    alive: Mask | None = None,
+    threads: int = 1,
 ) -> tuple[Ints, Floats]:
     """Find tokens as reference.token_topk does: int8 to the bit, others to rounding."""
-    return _token_topk(simd(), query, docs, k_prime, alive, threads)
+    return _token_topk(simd(), query, Tokens.of(docs), k_prime, alive, threads)
 
 
 def xtr_aggregate(

@@ -9,6 +9,7 @@ an order that a build may choose.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tokret.errors import InputError, UsageError
 from tokret.types import Floats, Ints, Mask, Tokens, quantise_rows
 
 
-def maxsim(query: ArrayLike, docs: Tokens, *, threads: int = 1) -> Floats:
+def maxsim(query: ArrayLike, docs: Tokens | Sequence[ArrayLike], *, threads: int = 1) -> Floats:
     """Sum, over the query's tokens, of the best similarity in each passage.
 
     query [Q, H], N passages -> [N]. A passage without tokens scores -inf: there is
@@ -26,6 +27,7 @@ def maxsim(query: ArrayLike, docs: Tokens, *, threads: int = 1) -> Floats:
     tokens is taken in float64, in their order.
     Raises InputError for a query of another width or with values that are not finite.
     """
+    docs = Tokens.of(docs)
     query = checked_query(query, docs)
     check_threads(threads)
     best = np.full((len(query), len(docs)), -np.inf, np.float32)
@@ -36,7 +38,12 @@ def maxsim(query: ArrayLike, docs: Tokens, *, threads: int = 1) -> Floats:
 
 
 def token_topk(
-    query: ArrayLike, docs: Tokens, k_prime: int, *, alive: Mask | None = None, threads: int = 1
+    query: ArrayLike,
+    docs: Tokens | Sequence[ArrayLike],
+    k_prime: int,
+    *,
+    alive: Mask | None = None,
+    threads: int = 1,
 ) -> tuple[Ints, Floats]:
     """Find the ``k_prime`` most similar tokens of all passages for each query token.
 
@@ -44,6 +51,7 @@ def token_topk(
     the order of tokens; K' = min(k_prime, tokens of the passages that are ``alive`` [N]).
     Raises UsageError where k_prime < 1, InputError as ``maxsim`` does.
     """
+    docs = Tokens.of(docs)
     query = checked_query(query, docs)
     check_k_prime(k_prime)
     check_threads(threads)
