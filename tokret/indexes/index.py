@@ -374,7 +374,7 @@ class Index:
             "passages": sum(segment.passages for segment in segments),
             "tokens": sum(segment.tokens for segment in segments),
             "segments": len(segments),
-            "bytes": sum(segment.bytes for segment in [*segments, *derived]),
+            "bytes": sum(segment.size for segment in [*segments, *derived]),
         }
 
 

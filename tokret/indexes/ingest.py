@@ -162,7 +162,7 @@ class Ingest:
             self.consumed,
             self.added.passages,
             self.added.tokens,
-            writing + sum(segment.bytes for segment in self._segments),
+            writing + sum(segment.size for segment in self._segments),
             self.total,
             self.added.truncated,
         )

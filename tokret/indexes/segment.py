@@ -233,7 +233,7 @@ class Segment:
         return offsets
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Bytes of all columns."""
         return sum(column.size for column in self.columns.values())
 
