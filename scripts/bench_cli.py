@@ -50,13 +50,15 @@ def index(data: Path, backend: str) -> dict[str, object]:
             sys.exit(f"{' '.join(command)}: failed.")
         process.returncode = 0
         unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB elsewhere
+        summary = json.loads(output)
+        del summary["index"]  # a temporary folder
         size = sum(p.stat().st_size for p in Path(folder, "index").rglob("*") if p.is_file())
     return {
         "seconds": round(wall, 1),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "peak_MB": round(usage.ru_maxrss * unit / 1e6),
         "index_MB": round(size / 1e6, 1),
-        "summary": json.loads(output),
+        "summary": summary,
     }
 
 
