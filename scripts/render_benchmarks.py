@@ -184,7 +184,7 @@ def readme_numbers() -> str:
         f"{encode[-1]['ratio']} times sentence-transformers on the same weights in torch float32.",
         f"- Exact MaxSim in int8 on one thread ({fast['isa']}): {fast['gmacs']:.0f} GMAC/s, "
         f"{fast['times_numpy']:.0f} times NumPy's float32 ({fast['times_numpy_blocks']:.0f} times "
-        f"the fastest form of it that we found), {fast['share_of_peak']:.0%} of the machine's peak.",
+        f"the fastest form of it that we found), {fast['share_of_peak']:.0%} of the peak.",
         f"- Indexing SciFact (5,183 abstracts): {exact['seconds']:.0f} s on two cores, "
         f"{exact['peak_MB']} MB at most. `import tokret`: {cli['import tokret']['median_s']} s.",
     ]
@@ -213,8 +213,8 @@ def page() -> str:
         "5,183 abstracts, 300 judged claims. BM25 published: 0.665 to 0.679. The model was not "
         "trained for token retrieval: all-MiniLM-L6-v2's token vectors through a random "
         "orthonormal projection. Models trained for it do better: the XTR paper gives 0.693 for "
-        "ColBERTv2, 0.710 for XTR base and 0.743 for XTR xxl. What XTR's imputation is worth shows between `kth`, "
-        "`const`, `zero` and `none`."
+        "ColBERTv2, 0.710 for XTR base and 0.743 for XTR xxl. What XTR's imputation is "
+        "worth shows between `kth`, `const`, `zero` and `none`."
     )
     cranfield = "1,400 abstracts, 225 graded queries."
     parts = [
