@@ -306,7 +306,7 @@ print(silent)
 """
     kind = "bm25" if any(folder.rglob("terms.bin")) else "exact"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, str(folder), kind],
+        [sys.executable, "-c", code, str(folder), kind],
         capture_output=True,
         text=True,
         check=False,
