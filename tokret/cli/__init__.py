@@ -8,7 +8,6 @@ data; 4 index missing, damaged or of another kind; 5 out of memory, disk or devi
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -65,9 +64,7 @@ class Root(TyperGroup):
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # a narrow encoding must not end the program
                 stream.reconfigure(errors="backslashreplace")
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: talk.warn(str(message))
-            status = self._status(talk, argv, **extra)
+        status = self._status(talk, argv, **extra)
         try:
             sys.stdout.flush()
         except BrokenPipeError:

@@ -22,7 +22,6 @@ except ImportError as error:  # installed without a compiler
     warnings.warn(
         "tokret computes in NumPy: its compiled kernels are not installed (`tokret doctor` says "
         "how to get them).",
-        RuntimeWarning,
         stacklevel=2,
     )
 
