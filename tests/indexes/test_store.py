@@ -253,6 +253,56 @@ def test_a_reader_keeps_its_version_while_files_go(folder):
     assert Index.open(folder).search("blue") == []
 
 
+def test_a_reader_that_has_not_yet_searched_keeps_its_version_too(folder):
+    want, text = Index.open(folder).search("blue"), Index.open(folder).document("d3")
+    reader = Index.open(folder)
+    Index.open(folder).delete(["d1", "d3", "d4"])
+    assert reader.search("blue") == want and reader.document("d3") == text
+    assert reader.explain("blue", "d3")
+
+
+def rewrite_segment(folder, change):
+    """Change the description of the first segment, and what vouches for it."""
+
+    def vouch(manifest):
+        entry = manifest["segments"][0]
+        path = folder / "segments" / entry["id"] / "segment.json"
+        value = json.loads(path.read_text())
+        change(value["columns"])
+        path.write_text(json.dumps(value))
+        data = path.read_bytes()
+        entry.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+    rewrite_manifest(folder, vouch)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.pop("id_order"), "no column 'id_order'"),
+        (lambda c: c["passage_spans"].update(shape=[6]), "passage_spans must be <i8"),
+        (lambda c: c["id_order"].update(dtype="<u8"), "id_order must be <i8"),
+        (lambda c: c["text_ends"].update(shape=[2]), r"expected 16 bytes, got 24"),
+        (lambda c: c.update({"text_ends": c["doc_ids"]}), "expected 6 bytes, got 24"),
+        (lambda c: c.update({"../x": c["doc_ids"]}), "is no column's name"),
+        (lambda c: c.update({"x" * 300: c["doc_ids"]}), "is no column's name"),
+    ],
+)
+def test_a_segment_that_no_writer_writes_is_refused(folder, change, says):
+    rewrite_segment(folder, change)
+    with pytest.raises(IndexCorruptError, match=says):
+        Index.open(folder).document("d1")
+    assert verify(folder)
+
+
+def test_columns_that_lie_beside_each_other_have_equal_rows(folder):
+    path = next(folder.rglob("passage_ends.bin"))
+    path.write_bytes(path.read_bytes()[:16])
+    rewrite_segment(folder, lambda c: c["passage_ends"].update(shape=[2]))
+    with pytest.raises(IndexCorruptError, match="unequal numbers of rows"):
+        Index.open(folder)
+
+
 def test_an_index_on_a_read_only_medium_is_searched(folder):
     if os.geteuid() == 0:  # permissions do not stop root; the files must not change all the same
         pass

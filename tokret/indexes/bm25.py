@@ -158,6 +158,7 @@ class Bm25Searcher:
         derived = snapshot.derived
         if derived is None:
             return
+        derived.expect(backend.derived_layout)
         blob = derived.read("terms").tobytes()
         ends = derived.read("term_ends")
         starts = np.concatenate([[0], ends[:-1]])

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from tokret.errors import IndexCorruptError, ResourceError
 BLOCK = 1 << 20  # bytes under one digest: small enough to say where, few enough to list
 DIGEST = 8  # bytes of a block's BLAKE2b
 MAX_JSON = 64 << 20  # bytes of the largest description that is read
+SMALL = 1 << 16  # bytes up to which a column is held in memory; a larger one is mapped
 COLUMN_DTYPES = ("|u1", "|i1", "<f2", "<f4", "<i4", "<i8", "<u8")
 
 Array = NDArray[Any]
@@ -112,9 +114,10 @@ def read_checked(path: Path, size: int | None = None) -> bytes:
 
 def regular_size(path: Path) -> int:
     """Size of a file that is neither a link nor a device."""
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
         raise IndexCorruptError(f"{path}: expected a plain file.")
-    return path.stat().st_size
+    return status.st_size
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -191,21 +194,32 @@ class Column:
 
     def read(self, path: Path) -> Array:
         """Read the array into memory, every digest checked."""
+        return self.checked(self.hold(path), path)
+
+    def hold(self, path: Path) -> Array:
+        """Take hold of the array, read-only; only its size is checked.
+
+        What is held outlasts the file's name, so a commit that removes it takes nothing
+        from a reader.
+        """
         self.check_size(path)
-        data = np.fromfile(path, np.uint8)
+        if self.size > SMALL:
+            return np.asarray(np.memmap(path, self.dtype, "r", shape=self.shape))
+        data = path.read_bytes()
+        if len(data) != self.size:
+            raise IndexCorruptError(f"{path}: expected {self.size} bytes, got {len(data)}.")
+        return np.frombuffer(data, self.dtype).reshape(self.shape)
+
+    def checked(self, held: Array, path: Path) -> Array:
+        """Copy an array that ``hold`` gave into memory, every digest checked."""
+        copy = held.copy()
+        data = copy.reshape(-1).view(np.uint8)
         for i, want in enumerate(self.blocks):
             if block_digest(data[i * BLOCK : (i + 1) * BLOCK].data) != want:
                 raise IndexCorruptError(
                     f"{path}: damaged between byte {i * BLOCK} and {(i + 1) * BLOCK}."
                 )
-        return data.view(self.dtype).reshape(self.shape)
-
-    def map(self, path: Path) -> Array:
-        """Map the array read-only; only its size is checked."""
-        self.check_size(path)
-        if self.size == 0:
-            return np.empty(self.shape, self.dtype)
-        return np.asarray(np.memmap(path, self.dtype, "r", shape=self.shape))
+        return copy
 
 
 @dataclass

@@ -8,9 +8,11 @@ and passage ``n`` owns tokens ``token_ends[n-1]:token_ends[n]``.
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +50,18 @@ TOKEN_COLUMNS: Layout = {
     "token_spans": ("<i4", 2),  # character ranges in the document's text
     "token_ids": ("<i4", None),
 }
+BESIDE = (  # columns with a row for each document, each passage, each token
+    ("doc_id_ends", "text_ends", "passage_ends", "id_hashes", "id_order"),
+    ("passage_spans", "token_ends"),
+    ("token_spans", "token_ids", "vectors", "scales"),
+)
+COLUMN_NAME = re.compile(r"[a-z][a-z_]{0,62}")
 
 
 def id_hash(doc_id: str) -> int:
     """64 bits of an id, for finding it among many."""
-    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
+    data = doc_id.encode("utf-8", "surrogatepass")  # asked for by anyone, stored by no one
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 class SegmentWriter:
@@ -136,7 +145,7 @@ class SegmentWriter:
         """Ids of the documents so far, read back from the file."""
         blob = np.fromfile(self.columns["doc_ids"].path, np.uint8).tobytes()
         ends = np.fromfile(self.columns["doc_id_ends"].path, "<i8").tolist()
-        return [blob[a:b].decode() for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        return [blob[a:b].decode() for a, b in pairwise([0, *ends])]
 
     def sync(self) -> None:
         """Make what was appended survive a power cut."""
@@ -192,33 +201,64 @@ class SegmentWriter:
         }
 
 
+def read_description(path: Path, entry: Mapping[str, Any]) -> dict[str, Column]:
+    """Columns of the segment in ``path``. Raises IndexCorruptError for any that is not ours."""
+    where = path / DESCRIPTION
+    try:
+        described = read_json(where, entry["bytes"], entry["sha256"])
+    except FileNotFoundError:
+        raise IndexCorruptError(f"{where}: missing.") from None
+    if (
+        set(described) != {"kind", "columns", "extra"}
+        or described["kind"] != entry["kind"]
+        or not isinstance(described["columns"], dict)
+    ):
+        raise IndexCorruptError(f"{where}: not a segment of {entry['kind']}.")
+    for name in described["columns"]:
+        if not COLUMN_NAME.fullmatch(name):
+            raise IndexCorruptError(f"{where}: {name!r:.80} is no column's name.")
+    return {
+        name: Column.from_dict(value, f"{where}: {name}")
+        for name, value in described["columns"].items()
+    }
+
+
 class Segment:
-    """A sealed segment, opened for reading; its sizes are checked at once."""
+    """A sealed segment, opened for reading: its sizes are checked and its files held at once."""
 
     def __init__(self, path: Path, entry: Mapping[str, Any]) -> None:
         self.path = path
-        try:
-            described = read_json(path / DESCRIPTION, entry["bytes"], entry["sha256"])
-        except FileNotFoundError:
-            raise IndexCorruptError(f"{path / DESCRIPTION}: missing.") from None
-        if set(described) != {"kind", "columns", "extra"} or described["kind"] != entry["kind"]:
-            raise IndexCorruptError(f"{path / DESCRIPTION}: not a segment of {entry['kind']}.")
-        self.kind: str = described["kind"]
-        self.extra: dict[str, Any] = described["extra"]
-        self.columns: dict[str, Column] = {}
-        for name, value in described["columns"].items():
-            if not name.replace("_", "").isalnum() or not name.isascii():
-                raise IndexCorruptError(f"{path / DESCRIPTION}: {name!r} is no column's name.")
-            self.columns[name] = Column.from_dict(value, f"{path / DESCRIPTION}: {name}")
-            self.columns[name].check_size(path / f"{name}.bin")
+        self.columns = read_description(path, entry)
+        self._held = {
+            name: column.hold(path / f"{name}.bin") for name, column in self.columns.items()
+        }
+        if "doc_ids" in self.columns:
+            self.expect({**DOCUMENT_COLUMNS, **LOOKUP_COLUMNS})
+        if "token_ids" in self.columns:
+            self.expect(TOKEN_COLUMNS)
+        for names in BESIDE:
+            rows = {name: self.columns[name].shape[0] for name in names if name in self.columns}
+            if len(set(rows.values())) > 1:
+                raise IndexCorruptError(f"{path / DESCRIPTION}: unequal numbers of rows: {rows}.")
+
+    def expect(self, layout: Layout) -> None:
+        """Refuse a segment without these columns, or with one of another dtype or width."""
+        for name, (dtype, width) in layout.items():
+            column, wanted = self._column(name), () if width is None else (width,)
+            if column.dtype != dtype or column.shape[1:] != wanted:
+                raise IndexCorruptError(
+                    f"{self.path / DESCRIPTION}: {name} must be {dtype} {['rows', *wanted]}, "
+                    f"got {column.dtype} {list(column.shape)}."
+                )
 
     def read(self, name: str) -> Array:
         """Read a column into memory, its digests checked."""
-        return self._column(name).read(self.path / f"{name}.bin")
+        return self._column(name).checked(self.map(name), self.path / f"{name}.bin")
 
     def map(self, name: str) -> Array:
-        """Map a column read-only."""
-        return self._column(name).map(self.path / f"{name}.bin")
+        """A column, read-only, as it lies on disk."""
+        self._column(name)
+        return self._held[name]
 
     def _column(self, name: str) -> Column:
         if name not in self.columns:
@@ -279,7 +319,10 @@ class Segment:
 
     @cached_property
     def _lookup(self) -> tuple[Array, Array]:
-        return self.read("id_hashes"), self.read("id_order")
+        order = self.read("id_order")
+        if len(order) and not 0 <= order.min() <= order.max() < self.documents:
+            raise IndexCorruptError(f"{self.path}: id_order names documents there are not.")
+        return self.read("id_hashes"), order
 
     def doc_id(self, d: int) -> str:
         """Id of document ``d``."""

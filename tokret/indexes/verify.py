@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tokret.errors import IndexCorruptError, UsageError
-from tokret.indexes.files import Column, read_json
+from tokret.indexes.files import Column
 from tokret.indexes.manifest import Manifest
-from tokret.indexes.segment import DESCRIPTION
+from tokret.indexes.segment import read_description
 from tokret.indexes.store import Store
 
 
@@ -50,14 +50,8 @@ def verify(
             files.append((store.path / entry.deletes, entry.deletes_column))
         folder = store.segments / entry.id
         try:
-            described = read_json(folder / DESCRIPTION, entry.bytes, entry.sha256)
-            columns = described["columns"].items()
-            files += [
-                (folder / f"{column}.bin", Column.from_dict(value, column))
-                for column, value in columns
-            ]
-        except FileNotFoundError:
-            damages.append(Damage(str((folder / DESCRIPTION).relative_to(store.path)), "missing"))
+            columns = read_description(folder, vars(entry))
+            files += [(folder / f"{name}.bin", column) for name, column in columns.items()]
         except IndexCorruptError as error:
             damages.append(_damage(store.path, error))
     total = sum(column.size for _, column in files)
@@ -69,8 +63,8 @@ def verify(
         except IndexCorruptError as error:
             damages.append(_damage(store.path, error))
         else:
-            name = str(file.relative_to(store.path))
-            damages += [Damage(name, f"damaged between byte {a} and {b}") for a, b in ranges]
+            where = str(file.relative_to(store.path))
+            damages += [Damage(where, f"damaged between byte {a} and {b}") for a, b in ranges]
         done += column.size
         if progress is not None:
             progress(done, total)
