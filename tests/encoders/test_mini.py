@@ -294,3 +294,13 @@ def test_eight_bits_agree_with_the_float32_model(encoder):
     for (_, query), ours in zip(queries, encoder.encode_queries(QUERIES).tokens, strict=True):
         order = np.argsort(-kernels.maxsim(query, docs))
         np.testing.assert_array_equal(order[:2], np.argsort(-kernels.maxsim(ours, out.tokens))[:2])
+
+
+def test_onnxruntime_reports_nothing_to_anybody(tmp_path):
+    code = (
+        "from tokret.encoders import encoders; encoders.build('tokret-mini').encode_queries(['x'])"
+    )
+    ours = {k: v for k, v in os.environ.items() if k not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], env={**ours, **home}, check=True)
+    assert list(tmp_path.rglob("*onnxruntime*")) == []  # where it keeps its reports and its name

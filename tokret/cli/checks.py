@@ -144,10 +144,10 @@ def _why_not_native() -> str:
 def _model() -> Iterator[Check]:
     import time
 
-    import onnxruntime
-
     from tokret.encoders import encoders
+    from tokret.encoders.mini import runtime
 
+    onnxruntime = runtime()
     providers = ", ".join(onnxruntime.get_available_providers())
     yield Check("onnxruntime", "ok", f"{onnxruntime.__version__}, {providers}")
     began = time.monotonic()
@@ -207,7 +207,7 @@ def _environment() -> Iterator[Check]:
         "note",
         f"offline by {', '.join(offline)}: models are taken from the cache alone"
         if offline
-        else "tokret itself never uses it; [st] may download models, HF_HUB_OFFLINE=1 forbids it",
+        else "tokret never uses it; [st] may download models, HF_HUB_OFFLINE=1 forbids it",
     )
     cache = Path(
         os.environ.get("HF_HUB_CACHE")

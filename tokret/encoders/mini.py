@@ -229,9 +229,9 @@ def load(folder: Path) -> Model:
 
 @cache
 def _load(folder: Path, process: int) -> Model:
-    import onnxruntime
     from tokenizers import Tokenizer
 
+    onnxruntime = runtime()
     files = {}
     for line in digests(folder).splitlines():
         digest, name = line.split()
@@ -257,6 +257,18 @@ def _load(folder: Path, process: int) -> Model:
         return vectors
 
     return Model(run, tokenizer)
+
+
+def runtime() -> Any:  # noqa: ANN401
+    """Import onnxruntime; unless the environment says otherwise, without its telemetry.
+
+    Since 1.29 it reports models and runs to its makers, from files it keeps under ~/.cache.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # where somebody imported it before
+    return onnxruntime
 
 
 def start(onnxruntime: Any, model: bytes, *, exact: bool) -> Any:  # noqa: ANN401
