@@ -102,7 +102,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
     """Take a spec apart: its name, which may hold dashes, and its literal parameters."""
-    text = spec.strip()
+    text, hint = spec.strip(), ""
     name, bracket, rest = text.partition("(")
     name = name.strip()
     readable = len(text) <= MAX_SPEC and name.replace("-", "_").isidentifier()
@@ -113,12 +113,21 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
             tree = ast.parse(f"f({rest}", mode="eval").body
             if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
                 keys = [keyword.arg for keyword in tree.keywords]
-                if None not in keys:
+                hint = _unquoted(tree)
+                if None not in keys and not hint:
                     return name, {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             pass
     shown = text if len(text) <= 80 else text[:77] + "..."
-    raise UsageError(f"Cannot read {shown!r}; write it as name or name(key=value, ...).")
+    raise UsageError(f"Cannot read {shown!r}; write it as name or name(key=value, ...).{hint}")
+
+
+def _unquoted(call: ast.Call) -> str:
+    """Show how the first bare word is written: a shell may have eaten its quotes."""
+    for keyword in call.keywords:
+        if isinstance(keyword.value, ast.Name):
+            return f' Texts stand in double quotes: {keyword.arg}="{keyword.value.id}".'
+    return ""
 
 
 def _literal(value: object) -> str:
