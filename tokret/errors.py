@@ -21,6 +21,7 @@ class MissingExtraError(TokretError, ImportError):
     """An optional part is not installed; the message names the extra."""
 
     def __init__(self, what: str, extra: str) -> None:
+        self.extra = extra
         super().__init__(f"{what} needs an optional part: pip install 'tokret[{extra}]'")
 
 

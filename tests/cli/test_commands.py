@@ -46,6 +46,12 @@ def test_quiet_says_nothing_on_standard_error(tokret, corpus, tmp_path):
     assert result.stderr == ""
 
 
+def test_passages_longer_than_the_model_reads_are_told(tokret, corpus, tmp_path):
+    words = ["index", corpus, "--limit", 1, "-m", "tokret-mini(max_tokens=8)", "-o"]
+    assert "reads 8 tokens" in tokret(*words, tmp_path / "a", "--max-tokens", 9).stderr
+    assert "warning" not in tokret(*words, tmp_path / "b", "--max-tokens", 8).stderr
+
+
 def test_a_dry_run_writes_nothing(tokret, corpus, tmp_path):
     result = tokret("index", corpus, "-o", tmp_path / "new", "-m", "toy", "--dry-run", "--json")
     found = one_object(result)
@@ -160,6 +166,14 @@ def test_eval_measures_and_states_its_policy(tokret, run, qrels):
     assert header == ["run", "nDCG@10", "RR@10", "R@100"]
     assert row[-3:] == ["1.0000", "1.0000", "1.0000"]
     assert "2 judged queries" in result.stderr
+    assert result.stderr.count("self-matches") == 1
+
+
+def test_a_rule_for_self_matches_is_told(tokret, run, tmp_path):
+    (tmp_path / "arguana").mkdir()
+    (tmp_path / "arguana" / "qrels.tsv").write_text(QRELS)
+    result = tokret("eval", run, "--qrels", tmp_path / "arguana" / "qrels.tsv")
+    assert "the rule for arguana" in result.stderr
 
 
 def test_eval_json_holds_values_policy_and_gates(tokret, run, qrels):

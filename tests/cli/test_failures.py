@@ -31,6 +31,11 @@ def refused(result, status, *words):
         (["search", "INDEX", "text", "--query-lengths", "n.npy"], "--query-vectors"),
         (["index", "CORPUS", "-o", "OUT", "-b", "exat"], "Did you mean 'exact'?"),
         (["index", "CORPUS", "-o", "OUT", "-b", "exact(dtype='int9')"], "'int8'"),
+        (["index", "CORPUS", "-o", "OUT", "-b", "exact(dtype=int8)"], 'dtype="int8"'),
+        (["index", "CORPUS", "-o", "OUT", "-b", "bm25", "--max-tokens", "9"], "no --max-tokens"),
+        (["index", "CORPUS", "-o", "OUT", "--long", "cut"], "--long': 'cut' is not one of"),
+        (["search", "INDEX", "text", "--run", "nowhere/x.trec"], "no folder nowhere"),
+        (["evaluate", "FILE", "-o", "nowhere/x.json"], "no folder nowhere"),
         (["index", "CORPUS", "-o", "OUT", "-m", "tokret-mnii"], "Did you mean 'tokret-mini'?"),
         (["index", "CORPUS", "-o", "INDEX", "-b", "bm25"], "--overwrite"),
         (["index", "CORPUS", "-o", "OUT", "--lengths", "n.npy"], "both"),
@@ -70,6 +75,35 @@ def test_a_bad_record_is_status_3_with_its_place(tokret, tmp_path, line, expecte
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(line)
     refused(tokret("index", corpus, "-o", tmp_path / "out", "-b", "bm25"), 3, expected)
+
+
+def test_advice_is_given_in_the_words_of_the_command_line(tokret, build, tmp_path, write):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_bytes(b"two\nlines, caf\xe9")
+    words = ["index", texts, "-o", tmp_path / "out", "-b", "bm25"]
+    refused(tokret(*words), 3, "byte 15 of the file", "--encoding-errors replace")
+    twice = write(tmp_path / "twice.jsonl", [{"id": "x", "text": "a"}] * 2)
+    words = ["index", twice, "-o", tmp_path / "out2", "-b", "bm25"]
+    refused(tokret(*words), 3, "twice.jsonl:2: the id 'x'", "--on-duplicate skip or replace")
+    index = build(write(tmp_path / "blank.jsonl", [{"id": "a b", "text": "cats"}]))
+    refused(tokret("search", index, "cats", "--format", "trec"), 3, "--format jsonl")
+
+
+def test_json_and_a_run_do_not_share_standard_output(tokret, index):
+    result = tokret("search", index, "cats", "--run", "-", "--json")
+    assert result.exit_code == 2
+    assert "--run -" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_a_collection_that_cannot_be_had_may_be_a_folder(tokret, tmp_path, monkeypatch):
+    def lacking(*_):
+        raise MissingExtraError("The ir_datasets collection 'beir/x'", "datasets")
+
+    monkeypatch.setattr("tokret.collections.irds.load", lacking)
+    file = tmp_path / "x.toml"
+    file.write_text('collection = "beir/x"\n[[system]]\nname = "b"\nbackend = "bm25"\n')
+    refused(tokret("evaluate", file, "--work", tmp_path / "work"), 2, "--data DIR")
 
 
 def test_a_missing_corpus_is_status_3_and_a_near_name_is_offered(tokret, corpus, tmp_path):

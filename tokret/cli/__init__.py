@@ -106,7 +106,7 @@ def _refused(talk: Talk, error: Any) -> int:  # noqa: ANN401
     if type(error).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(f"{error.format_message()}\n")
         return 2
-    message = error.format_message()
+    message = error.format_message().replace("Value error, ", "")
     near = getattr(error, "possibilities", None)
     if near:
         message = f"{error.message}. Did you mean {' or '.join(near)}?"

@@ -103,7 +103,7 @@ class Reading:
                 pass
         except InputError:
             return error
-        message = str(error).replace("on_duplicate", "--on-duplicate")
+        message = str(error).removeprefix(f"{numbered[0]}: ")
         return InputError(f"{self.stats.location}: {message}")
 
 

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from tokret.cli.options import Threads, cpus
+from tokret.cli.options import Threads, check_folder, cpus
 from tokret.cli.picture import canvas, save
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
-from tokret.errors import UsageError
 
 if TYPE_CHECKING:
     from tokret.collections import Collection
@@ -56,8 +55,7 @@ def run(
     """Index a sample of real abstracts, search it, and compare four systems."""
     from tokret.collections import load_collection, sample_path
 
-    if export_svg is not None and not export_svg.absolute().parent.is_dir():
-        raise UsageError(f"{export_svg}: there is no folder {export_svg.parent} to write into.")
+    check_folder(export_svg)
     began = time.monotonic()
     screen = talk
     if export_svg is not None:
@@ -177,12 +175,7 @@ def _table(screen: Talk, rows: list[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=f"The judged queries of {NAME}; seconds are for all of them",
-        title_justify="left",
-        title_style="bold",
-    )
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("system")
     for measure in MEASURES:
         table.add_column(measure, justify="right")
@@ -194,4 +187,5 @@ def _table(screen: Talk, rows: list[Row]) -> None:
             for m in MEASURES
         ]
         table.add_row(row.system, *values, f"{row.seconds:.2f}")
-    screen.show(table)
+    title = Text.assemble(("The judged queries of ", "bold"), (NAME, "bold"), "; seconds for all")
+    screen.show(title, table)

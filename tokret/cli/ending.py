@@ -35,7 +35,8 @@ def summary(talk: Talk, added: Added, reading: Reading, seconds: float, where: s
         talk.line(f"{where}: {', '.join(parts)} in {duration(seconds)}")
     if seconds >= 1:
         tokens = f", {added.tokens / seconds:,.0f} tokens/s" if added.tokens else ""
-        talk.say(f"Speed: {added.documents / seconds:,.0f} documents/s{tokens}")
+        rate = added.documents / seconds
+        talk.say(f"Speed: {rate:,.{0 if rate >= 10 else 1}f} documents/s{tokens}")
     noted = {
         "cut, being longer than a passage (--long split keeps all)": added.truncated,
         "left out, as the id was there already": added.skipped,

@@ -92,7 +92,9 @@ def run(
     talk.result({"qrels": qrels, "self_matches": policy.reason, "runs": rows, "passed": not failed})
     if not talk.json:
         _table(talk, rows)
-        talk.say(f"{report.policy_line} ({policy.reason})")
+        talk.say(report.policy_line)
+        if policy.drop and remove_self is None:
+            talk.say(policy.reason)
     for path, gate in failed:
         talk.warn(f"{path}: {gate['measure']} is {gate['value']:.4f}, below {gate['at_least']:g}.")
     return GATE if failed else 0

@@ -14,10 +14,10 @@ from tokret.cli.clean import escaped
 from tokret.cli.ending import again, stopped
 from tokret.cli.failure import GATE
 from tokret.cli.interrupts import Interrupts
-from tokret.cli.options import Threads
+from tokret.cli.options import Threads, check_folder
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
-from tokret.errors import UsageError
+from tokret.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from tokret.evaluation.experiment import Experiment
@@ -57,6 +57,7 @@ def run(
     from tokret.evaluation.runner import run_experiment
     from tokret.indexes import Interrupted
 
+    check_folder(output)
     experiment = read_experiment(file, collection=data)
     if only:
         experiment = _only(experiment, only)
@@ -73,6 +74,10 @@ def run(
                     stop=stop,
                     command=again(talk, without=()),
                 )
+        except MissingExtraError as error:
+            if data is None and error.extra == "datasets":
+                raise UsageError(f"{error}, or name a folder that holds it: --data DIR") from error
+            raise
         except (Interrupted, KeyboardInterrupt):
             return stopped(talk, stop.status, f"What was done is kept. To go on: {again(talk)}")
     if output is not None:
@@ -153,9 +158,10 @@ def _table(talk: Talk, experiment: Experiment, result: Result) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    named = experiment.name, result.record["collection"]["name"]
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=Text(f"{escaped(experiment.name)}: {result.record['collection']['name']}"),
+        title=Text(escaped(": ".join(dict.fromkeys(named)))),
         title_justify="left",
         title_style="bold",
     )

@@ -11,6 +11,13 @@ from tokret.errors import TokretError
 GATE = 1  # finished, but what was checked did not pass
 USAGE = 2
 RESOURCES = 5
+SPELT = {  # what the library calls it, and what the command line does
+    "encoding_errors='replace'": "--encoding-errors replace",
+    "on_duplicate 'skip' or 'replace'": "--on-duplicate skip or replace",
+    "write JSONL, or escape ids (escape=True)": "write JSONL: --format jsonl",
+    "normalize=False": "normalize = false in a --recipe",
+    " (max_line_bytes raises the limit)": "",
+}
 CTRL_C = 130
 
 _NO_ROOM = frozenset(
@@ -23,7 +30,10 @@ _NO_ROOM = frozenset(
 def explained(error: BaseException) -> tuple[int, str]:
     """Exit status and message of whatever ended a command."""
     if isinstance(error, TokretError):
-        return error.exit_code, str(error)
+        message = str(error)
+        for name, spelt in SPELT.items():
+            message = message.replace(name, spelt)
+        return error.exit_code, message
     if isinstance(error, KeyboardInterrupt | typer.Abort):  # Abort: at a question
         return CTRL_C, "Interrupted."
     if isinstance(error, MemoryError):

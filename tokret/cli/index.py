@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,7 +29,9 @@ from tokret.cli.interrupts import Interrupts
 from tokret.cli.options import DryRun, Model, complete_backend
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
-from tokret.errors import InputError
+from tokret.errors import InputError, UsageError
+
+PASSAGES = ("long", "max_tokens", "overlap")
 
 
 def run(
@@ -48,7 +50,9 @@ def run(
     ] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option(help="A .toml with any of backend, model, long, max_tokens, overlap."),
+        typer.Option(
+            help="A .toml: backend, model, long, max_tokens, overlap, normalize; or some."
+        ),
     ] = None,
     long: Annotated[
         Literal["split", "truncate"] | None,
@@ -91,6 +95,7 @@ def run(
     plan |= {key: value for key, value in asked.items() if value is not None}
     reading = Reading(corpus, out, on_error, quarantine, encoding_errors, limit)
     encoder = encoder_spec(plan.pop("model"), vectors, lengths)
+    _check_passages(talk, plan["backend"], encoder, {k: asked[k] for k in PASSAGES})
     if dry_run:
         from tokret.cli.estimate import estimate
 
@@ -131,3 +136,20 @@ def run(
     text = "--query-vectors FILE" if vectors and not model else '"your question"'
     talk.say(f"Next: tokret search {where} {text}")
     return GATE if strict and reading.left_out else 0
+
+
+def _check_passages(talk: Talk, backend: str, encoder: str, asked: dict[str, Any]) -> None:
+    """Refuse passage options that a lexical index has no use for; tell of those that do little."""
+    from tokret.encoders import encoders
+    from tokret.indexes import backends
+
+    given = [f"--{key.replace('_', '-')}" for key, value in asked.items() if value is not None]
+    if given and not backends.build(backend).encodes:
+        raise UsageError(f"{backend} reads whole texts and has no {', '.join(given)}.")
+    if asked["max_tokens"] is not None and not encoder.startswith("precomputed"):
+        most = encoders.build(encoder).max_tokens
+        if asked["max_tokens"] > most:
+            talk.warn(
+                f"{encoder} reads {most} tokens, fewer than --max-tokens {asked['max_tokens']}: "
+                f"passages have {most}."
+            )

@@ -8,12 +8,20 @@ from typing import Annotated
 
 import typer
 
+from tokret.errors import UsageError
+
 
 def cpus() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) or 1
     return os.cpu_count() or 1
+
+
+def check_folder(file: Path | None) -> None:
+    """Refuse a file that could not be written, before the work and not after it."""
+    if file is not None and not file.absolute().parent.is_dir():
+        raise UsageError(f"{file}: there is no folder {file.parent} to write into.")
 
 
 def complete_backend(incomplete: str) -> list[str]:

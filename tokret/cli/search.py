@@ -12,7 +12,7 @@ import typer
 
 from tokret.cli.clean import counted, escaped
 from tokret.cli.corpus import encoder_spec, vectors_of
-from tokret.cli.options import IndexDir, Scorer, Threads, cpus
+from tokret.cli.options import IndexDir, Scorer, Threads, check_folder, cpus
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
 from tokret.errors import InputError, UsageError
@@ -68,6 +68,9 @@ def run(
     """Search an index for TEXT, or for every query of a file."""
     from tokret.indexes import Index
 
+    if str(run_file) == "-" and talk.json:
+        raise UsageError("--run - and --json both want standard output; give one of them.")
+    check_folder(run_file)
     asked = _asked(text, queries, query_vectors, query_lengths)
     many = text is None
     k = k if k is not None else 1000 if many else 10

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tokret.cli.clean import counted
 from tokret.cli.failure import GATE
 from tokret.cli.options import IndexDir
 from tokret.cli.progress import ProgressView
@@ -31,7 +32,7 @@ def run(
     for damage in damages:
         talk.line(f"{damage.file}: {damage.message}")
     if damages:
-        talk.warn(f"{len(damages)} damaged files in {path}; build the index again.")
+        talk.warn(f"{counted(len(damages), 'damaged file')} in {path}; build the index again.")
         return GATE
     talk.line(f"{path}: whole ({mode} check)")
     return 0

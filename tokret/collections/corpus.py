@@ -247,7 +247,7 @@ class _Reader:
                         f"a file longer than {self._limit:,} bytes; wanted one document a file "
                         "(max_line_bytes raises the limit)"
                     )
-                text = without_nul(decoded(raw, self._encoding), self._encoding)
+                text = without_nul(decoded(raw, self._encoding, "file"), self._encoding)
                 doc_id = clean(path.relative_to(root).as_posix(), self._encoding)
             except InputError as error:
                 self._refuse(error, raw)

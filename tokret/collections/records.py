@@ -39,13 +39,13 @@ class Decimal(str):
 DECODER = json.JSONDecoder(parse_int=Integer, parse_float=Decimal, parse_constant=Decimal)
 
 
-def decoded(raw: bytes, encoding: Encoding) -> str:
-    """Bytes of one line to text: UTF-8, or U+FFFD for what is not under ``replace``."""
+def decoded(raw: bytes, encoding: Encoding, of: str = "line") -> str:
+    """Bytes of one line or file to text: UTF-8, or U+FFFD for what is not under ``replace``."""
     try:
         return raw.decode("utf-8", "replace" if encoding == "replace" else "strict")
     except UnicodeDecodeError as error:
         raise EncodingFault(
-            f"byte {error.start + 1} of the line is not UTF-8; wanted UTF-8 "
+            f"byte {error.start + 1} of the {of} is not UTF-8; wanted UTF-8 "
             "(encoding_errors='replace' puts U+FFFD there)"
         ) from error
 
