@@ -125,6 +125,33 @@ def test_a_link_in_place_of_a_file_is_refused(folder, tmp_path):
         (lambda m: m.update(format=2), IndexFormatError, "has format 2; tokret .* reads up to 1"),
         (lambda m: m.update(features=["zip"]), IndexFormatError, "uses 'zip', which tokret"),
         (lambda m: m.update(format="1"), IndexCorruptError, "has no format number"),
+        (lambda m: m.update(format=0), IndexCorruptError, "has no format number"),
+        (lambda m: m.update(features=5), IndexCorruptError, "must be a list of strings"),
+        (lambda m: m.update(features=[[1], "a"]), IndexCorruptError, "must be a list of strings"),
+        (lambda m: m.update(version=10**9), IndexCorruptError, "not a manifest of ours"),
+        (lambda m: m.update(version=1), IndexCorruptError, "not a manifest of ours"),
+        (lambda m: m.update(backend="later(x=1)"), IndexFormatError, "the backend 'later"),
+        (lambda m: m.update(encoder=5), IndexCorruptError, "not a manifest of ours"),
+        (
+            lambda m: m.update(encoder={"spec": 5, "sha256": "", "dim": 1}),
+            IndexCorruptError,
+            "ours",
+        ),
+        (
+            lambda m: m.update(encoder={"spec": "toy", "sha256": "", "dim": "16"}),
+            IndexCorruptError,
+            "value of another type",
+        ),
+        (lambda m: m.update(derived=0), IndexCorruptError, "lacks id"),
+        (lambda m: m.update(derived={}), IndexCorruptError, "lacks id"),
+        (lambda m: m["settings"].update(max_tokens="9"), IndexCorruptError, "whole number"),
+        (lambda m: m["settings"].update(overlap=1.5), IndexCorruptError, "whole number"),
+        (lambda m: m["settings"].update(normalize="no"), IndexCorruptError, "true or false"),
+        (
+            lambda m: m["segments"][0]["deletes"].update(dtype="<u8"),
+            IndexCorruptError,
+            "must be <i8",
+        ),
         (lambda m: m.pop("segments"), IndexCorruptError, "not a manifest of ours"),
         (lambda m: m["segments"][0].update(id="../../etc"), IndexCorruptError, "no segment"),
         (lambda m: m["segments"][0].update(id="/etc"), IndexCorruptError, "no segment of ours"),
@@ -296,7 +323,9 @@ def test_a_segment_that_no_writer_writes_is_refused(folder, change, says):
 
 
 def test_columns_that_lie_beside_each_other_have_equal_rows(folder):
-    path = next(folder.rglob("passage_ends.bin"))
+    pointer = json.loads((folder / "CURRENT").read_text())
+    first = json.loads((folder / pointer["manifest"]).read_text())["segments"][0]["id"]
+    path = folder / "segments" / first / "passage_ends.bin"
     path.write_bytes(path.read_bytes()[:16])
     rewrite_segment(folder, lambda c: c["passage_ends"].update(shape=[2]))
     with pytest.raises(IndexCorruptError, match="unequal numbers of rows"):
@@ -313,6 +342,28 @@ def test_an_index_on_a_read_only_medium_is_searched(folder):
     finally:
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_only_files_of_ours_are_cleared(folder):
+    for name in ["notes.tmp", "manifest-1.json", "deletes-mine.bin"]:
+        (folder / name).write_text("mine")
+    (folder / "CURRENT.123.tmp").write_text("ours")
+    (folder / "segments" / "mine").mkdir()
+    Index.open(folder).add([("new", "x")])
+    assert (folder / "notes.tmp").exists() and (folder / "segments" / "mine").exists()
+    assert (folder / "manifest-1.json").exists() and (folder / "deletes-mine.bin").exists()
+    assert not (folder / "CURRENT.123.tmp").exists()
+
+
+def test_a_commit_during_verification_is_no_damage(folder):
+    committed = []
+
+    def commit(done, total):
+        if not committed:
+            committed.append(1)
+            Index.open(folder).delete(["d1", "d3", "d4"])
+
+    assert verify(folder, progress=commit) == [] and committed
 
 
 def test_an_index_copied_elsewhere_is_the_same(folder, tmp_path):

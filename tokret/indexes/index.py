@@ -12,13 +12,21 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tokret import __version__
 from tokret.encoders import Encoder, Identity, encoders
-from tokret.errors import IndexCorruptError, InputError, ModelMismatchError, UsageError
+from tokret.errors import (
+    IndexCorruptError,
+    IndexFormatError,
+    IndexStateError,
+    InputError,
+    ModelMismatchError,
+    UsageError,
+)
 from tokret.indexes.base import Backend, Request, backends
 from tokret.indexes.ingest import Added, Ingest, OnDuplicate, Progress, unit_rows
 from tokret.indexes.manifest import FORMAT, Manifest, Settings
 from tokret.indexes.publish import publish, surviving
-from tokret.indexes.store import Store
+from tokret.indexes.store import Snapshot, Store
 from tokret.indexes.verify import verify as damages_of
 from tokret.indexes.view import View, best_documents
 from tokret.scoring import Scorer, scorers
@@ -49,7 +57,7 @@ class Index:
         self._any_model = any_model
         self._guard = threading.Lock()
         snapshot = store.open()
-        self._backend = backends.build(snapshot.manifest.backend)
+        self._backend = _backend_of(snapshot)
         self._view: View | None = View.of(snapshot, self._backend)
         self._encoder = None if encoder is None else self._accept(encoder)
 
@@ -124,13 +132,29 @@ class Index:
         self._view = None
 
     def refresh(self) -> bool:
-        """Move to the current version; True where it is another than before."""
-        version = self._state.snapshot.manifest.version
-        snapshot = self._store.open()
-        if snapshot.manifest.version == version:
+        """Move to the current version; True where it is another than before.
+
+        Raises IndexStateError where the index was built anew with another model, backend or
+        settings: open it again.
+        """
+        snapshot = self._current()
+        if snapshot.manifest == self._state.snapshot.manifest:
             return False
         self._view = View.of(snapshot, self._backend)
         return True
+
+    def _current(self) -> Snapshot:
+        """Open the current version, which must be made as the one held here."""
+        snapshot = self._store.open()
+        ours, theirs = self._state.snapshot.manifest, snapshot.manifest
+        for name in ("backend", "encoder", "settings"):
+            old, new = getattr(ours, name), getattr(theirs, name)
+            if old != new:
+                raise IndexStateError(
+                    f"{self._store.path} was built anew meanwhile: its {name} was {old}, is {new}. "
+                    "Open it again."
+                )
+        return snapshot
 
     @property
     def _state(self) -> View:
@@ -187,15 +211,14 @@ class Index:
         encoding. An id that is there already is an error, or is skipped, or replaces.
         Raises InputError that names the document, LockedError, Interrupted.
         """
-        manifest = self._state.snapshot.manifest
         model = self.encoder if self._backend.encodes else None
         with self._store.lock():
-            before = self._store.open()
+            before = self._current()
             ingest = Ingest(
                 self._store,
                 self._backend,
                 model,
-                manifest.settings,
+                before.manifest.settings,
                 on_duplicate,
                 before=before,
                 progress=progress,
@@ -209,7 +232,7 @@ class Index:
                     entries = [*old, *ingest.entries()]
                     publish(self._store, self._backend, before.manifest, entries)
             except BaseException:
-                if self._store.open().manifest.version == before.manifest.version:
+                if self._store.version() == before.manifest.version:
                     ingest.discard()
                 raise
         self.refresh()
@@ -222,10 +245,14 @@ class Index:
         """
         if isinstance(doc_ids, str):
             raise UsageError(f"delete takes several ids; for one, write [{doc_ids!r:.200}].")
+        if missing not in ("error", "skip"):
+            raise UsageError(f"missing must be 'error' or 'skip', got {missing!r}.")
         with self._store.lock():
-            before = self._store.open()
+            before = self._current()
             gone: dict[str, set[int]] = {}
             for doc_id in doc_ids:
+                if not isinstance(doc_id, str):
+                    raise UsageError(f"Ids are strings, got {doc_id!r:.200}; nothing was deleted.")
                 place = before.find(doc_id)
                 if place is not None:
                     segment = before.segments[place[0]].path.name
@@ -345,7 +372,7 @@ class Index:
 
     @staticmethod
     def _find(view: View, doc_id: str) -> tuple[int, int]:
-        place = view.snapshot.find(doc_id)
+        place = view.snapshot.find(doc_id) if isinstance(doc_id, str) else None
         if place is None:
             raise UsageError(f"No document {doc_id!r:.200} in {view.snapshot.path}.")
         return place
@@ -381,6 +408,17 @@ class Index:
 def _clean(text: str) -> str:
     """A query with lone surrogates replaced: it may come from anywhere."""
     return "".join("�" if "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+def _backend_of(snapshot: Snapshot) -> Backend:
+    spec = snapshot.manifest.backend
+    try:
+        return backends.build(spec)
+    except UsageError as error:
+        raise IndexFormatError(
+            f"{snapshot.path} has the backend {spec!r:.200}, which tokret {__version__} cannot "
+            f"use. {error}"
+        ) from error
 
 
 def _named(identity: Identity) -> str:

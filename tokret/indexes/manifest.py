@@ -32,10 +32,13 @@ class Settings:
     def __post_init__(self) -> None:
         if self.long not in ("split", "truncate"):
             raise UsageError(f"long must be 'split' or 'truncate', got {self.long!r}.")
-        if self.max_tokens is not None and self.max_tokens < 4:
-            raise UsageError(f"max_tokens must be at least 4, got {self.max_tokens}.")
-        if self.overlap < 0:
-            raise UsageError(f"overlap must not be negative, got {self.overlap}.")
+        most = self.max_tokens
+        if most is not None and (type(most) is not int or most < 4):
+            raise UsageError(f"max_tokens must be at least 4, a whole number, got {most!r}.")
+        if type(self.overlap) is not int or self.overlap < 0:
+            raise UsageError(f"overlap must be a whole number from 0 on, got {self.overlap!r}.")
+        if type(self.normalize) is not bool:
+            raise UsageError(f"normalize must be true or false, got {self.normalize!r}.")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Entry:
             if not isinstance(name, str) or not DELETES_NAME.fullmatch(name):
                 raise IndexCorruptError(f"{where}: {name!r} is no list of deletions.")
             column = Column.from_dict(deletes, f"{where}: {name}")
+            if column.dtype != "<i8" or len(column.shape) != 1:
+                raise IndexCorruptError(f"{where}: {name} must be <i8 [rows].")
             deletes = name
         entry = cls(value["id"], value["kind"], value["bytes"], value["sha256"], deletes, column)
         if (
@@ -119,14 +124,17 @@ class Manifest:
     def read(cls, path: Path, sha256: str) -> Manifest:
         """Read and check a manifest. Raises FileNotFoundError if it is gone."""
         value = read_json(path, sha256=sha256)
-        if type(value.get("format")) is not int:
+        if type(value.get("format")) is not int or value["format"] < 1:
             raise IndexCorruptError(f"{path}: has no format number.")
         if value["format"] > FORMAT:
             raise IndexFormatError(
                 f"{path} has format {value['format']}; tokret {__version__} reads up to "
                 f"{FORMAT}. It was written by {value.get('written_by')}: upgrade tokret."
             )
-        unknown = sorted(set(value.get("features") or []) - FEATURES)
+        features = value.get("features")
+        if not isinstance(features, list) or not all(isinstance(f, str) for f in features):
+            raise IndexCorruptError(f"{path}: features must be a list of strings.")
+        unknown = sorted(set(features) - FEATURES)
         if unknown:
             raise IndexFormatError(
                 f"{path} uses {', '.join(map(repr, unknown))}, which tokret {__version__} does "
@@ -137,13 +145,30 @@ class Manifest:
             manifest = cls(
                 version=value["version"],
                 backend=value["backend"],
-                encoder=None if encoder is None else Identity(**encoder),
+                encoder=None if encoder is None else _identity(**encoder),
                 settings=Settings(**value["settings"]),
                 segments=tuple(Entry.from_dict(e, str(path)) for e in value["segments"]),
-                derived=value["derived"] and Entry.from_dict(value["derived"], str(path)),
+                derived=None
+                if value["derived"] is None
+                else Entry.from_dict(value["derived"], str(path)),
             )
         except (KeyError, TypeError, UsageError) as error:
             raise IndexCorruptError(f"{path}: not a manifest of ours ({error}).") from error
-        if type(manifest.version) is not int or not isinstance(manifest.backend, str):
+        if (
+            type(manifest.version) is not int
+            or path.name != manifest_name(manifest.version)
+            or not isinstance(manifest.backend, str)
+        ):
             raise IndexCorruptError(f"{path}: not a manifest of ours.")
         return manifest
+
+
+def manifest_name(version: int) -> str:
+    """File of a version's manifest."""
+    return f"manifest-{version:08d}.json"
+
+
+def _identity(spec: object, sha256: object, dim: object) -> Identity:
+    if not isinstance(spec, str) or not isinstance(sha256, str) or type(dim) is not int:
+        raise TypeError("the encoder has a value of another type")
+    return Identity(spec, sha256, dim)

@@ -39,6 +39,6 @@ def publish(store: Store, backend: Backend, base: Manifest, entries: Iterable[En
         derived = Entry.from_dict(writer.seal(extra=extra), writer.path.name)
         store.commit(replace(draft, derived=derived))
     except BaseException:
-        if not store.exists() or store.current()[0] != f"manifest-{draft.version:08d}.json":
+        if store.version() != draft.version:
             writer.discard()
         raise

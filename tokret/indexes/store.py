@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -24,11 +25,19 @@ import numpy as np
 
 from tokret.errors import IndexCorruptError, IndexMissingError, LockedError
 from tokret.indexes.files import ColumnWriter, read_json, room, to_json, write_atomically
-from tokret.indexes.manifest import DELETES_NAME, MANIFEST_NAME, SEGMENT_ID, Entry, Manifest
+from tokret.indexes.manifest import (
+    DELETES_NAME,
+    MANIFEST_NAME,
+    SEGMENT_ID,
+    Entry,
+    Manifest,
+    manifest_name,
+)
 from tokret.indexes.segment import Segment
 from tokret.types import Mask
 
 CURRENT = "CURRENT"
+TEMPORARY = re.compile(r"(CURRENT|build\.json|manifest-[0-9]{8}\.json)\.[0-9]+\.tmp")
 REOPENINGS = 20  # tries of a reader that meets a commit on the way
 
 
@@ -86,6 +95,10 @@ class Store:
         ):
             raise IndexCorruptError(f"{self.path / CURRENT}: names no manifest.")
         return name, sha256
+
+    def version(self) -> int:
+        """Number of the current version, 0 where there is none; only ``CURRENT`` is read."""
+        return int(re.sub("[^0-9]", "", self.current()[0])) if self.exists() else 0
 
     def _why_missing(self) -> str:
         if not self.path.exists():
@@ -163,20 +176,23 @@ class Store:
     def commit(self, manifest: Manifest) -> None:
         """Make ``manifest`` the current version, then drop what no version needs."""
         data = manifest.to_json()
-        name = f"manifest-{manifest.version:08d}.json"
+        name = manifest_name(manifest.version)
         write_atomically(self.path / name, data)
         pointer = {"manifest": name, "sha256": hashlib.sha256(data).hexdigest()}
         write_atomically(self.path / CURRENT, to_json(pointer))
         self.collect(manifest)
 
-    def collect(self, manifest: Manifest) -> None:
-        """Remove files that ``manifest``, the current one, does not name."""
-        entries = [*manifest.segments, *([manifest.derived] if manifest.derived else [])]
+    def collect(self, manifest: Manifest | None) -> None:
+        """Remove files of ours that ``manifest``, the current one if any, does not name."""
+        entries: list[Entry] = []
+        keep: set[str | None] = set()
+        if manifest is not None:
+            entries = [*manifest.segments, *([manifest.derived] if manifest.derived else [])]
+            keep = {manifest_name(manifest.version), *(entry.deletes for entry in entries)}
         segments = {entry.id for entry in entries}
-        keep = {f"manifest-{manifest.version:08d}.json", *(e.deletes for e in entries)}
         for path in self.path.iterdir():
-            ours = MANIFEST_NAME.fullmatch(path.name) or DELETES_NAME.fullmatch(path.name)
-            if (ours and path.name not in keep) or path.name.endswith(".tmp"):
+            forms = (MANIFEST_NAME, DELETES_NAME, TEMPORARY)
+            if path.name not in keep and any(form.fullmatch(path.name) for form in forms):
                 path.unlink(missing_ok=True)
         if self.segments.is_dir():
             for path in self.segments.iterdir():

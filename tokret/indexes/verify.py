@@ -12,7 +12,7 @@ from tokret.errors import IndexCorruptError, UsageError
 from tokret.indexes.files import Column
 from tokret.indexes.manifest import Manifest
 from tokret.indexes.segment import read_description
-from tokret.indexes.store import Store
+from tokret.indexes.store import CURRENT, REOPENINGS, Store
 
 
 class Damage(NamedTuple):
@@ -36,6 +36,22 @@ def verify(
     if mode not in ("quick", "full"):
         raise UsageError(f"mode must be 'quick' or 'full', got {mode!r}.")
     store = Store(path)
+    for _ in range(REOPENINGS):
+        before = _pointer(store)
+        damages = _damages(store, mode, progress)
+        if not damages or _pointer(store) == before:
+            break  # otherwise a commit took files away that were about to be read
+    return damages
+
+
+def _pointer(store: Store) -> bytes | None:
+    try:
+        return (store.path / CURRENT).read_bytes()
+    except OSError:
+        return None
+
+
+def _damages(store: Store, mode: str, progress: Callable[[int, int], None] | None) -> list[Damage]:
     try:
         name, sha256 = store.current()
         manifest = Manifest.read(store.path / name, sha256)
@@ -60,6 +76,8 @@ def verify(
         try:
             column.check_size(file)
             ranges = column.damaged_ranges(file) if mode == "full" else []
+        except FileNotFoundError:
+            damages.append(Damage(str(file.relative_to(store.path)), "missing"))
         except IndexCorruptError as error:
             damages.append(_damage(store.path, error))
         else:
