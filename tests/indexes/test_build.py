@@ -1,6 +1,8 @@
 """The resumable build: stopped, killed, resumed, and still the same index."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +144,85 @@ def test_a_path_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "f").write_text("x")
     with pytest.raises(UsageError, match="is a file"):
         build(tmp_path / "f", DOCS, encoder="toy")
+
+
+def test_a_damaged_index_can_be_overwritten(tmp_path):
+    path = tmp_path / "i"
+    for damaged in ("CURRENT", "manifest-00000001.json", "segments/*/vectors.bin"):
+        shutil.rmtree(path, ignore_errors=True)
+        build(path, DOCS[:20], encoder="toy")
+        next(path.glob(damaged)).write_bytes(b"{}")
+        with pytest.raises(Interrupted):
+            build(path, DOCS, encoder="toy", overwrite=True, stop=lambda: True)
+        build(path, DOCS, encoder="toy", overwrite=True)
+        assert len(Index.open(path)) == 300 and verify(path) == []
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("text", ['{"base": 0, "ingest": 1}', "{}", "not JSON"])
+def test_a_folder_with_a_build_file_of_another_program_is_left_alone(tmp_path, text, restart):
+    (tmp_path / "build.json").write_text(text)
+    (tmp_path / "segments").mkdir()
+    (tmp_path / "segments" / "precious").write_text("mine")
+    with pytest.raises(UsageError, match="not the state of an unfinished build"):
+        build(tmp_path, DOCS, encoder="toy", restart=restart)
+    assert (tmp_path / "build.json").read_text() == text
+    assert (tmp_path / "segments" / "precious").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s["ingest"].pop("consumed"),
+        lambda s: s["ingest"].update(writing=7),
+        lambda s: s["ingest"]["writing"].update(id="../../elsewhere"),
+        lambda s: s["ingest"]["writing"]["columns"].update(
+            {"../../precious": s["ingest"]["writing"]["columns"]["doc_ids"]}
+        ),
+        lambda s: s["ingest"]["writing"]["columns"]["doc_ids"].update(rows="1"),
+        lambda s: s["ingest"].update(sealed=[{"id": "../x"}]),
+    ],
+)
+def test_a_state_that_no_build_writes_is_refused_and_touches_nothing(tmp_path, change):
+    path = tmp_path / "i"
+    with pytest.raises(Interrupted):
+        build(path, DOCS, encoder="toy", stop=lambda: True)
+    (path / "precious.bin").write_bytes(b"x" * 10_000)
+    state = json.loads((path / "build.json").read_text())
+    change(state)
+    (path / "build.json").write_text(json.dumps(state))
+    with pytest.raises(IndexStateError, match="start again with --restart"):
+        build(path, DOCS, encoder="toy")
+    assert (path / "precious.bin").stat().st_size == 10_000
+    build(path, DOCS, encoder="toy", restart=True)
+    assert len(Index.open(path)) == 300
+
+
+def test_a_build_that_stopped_among_duplicates_goes_on(tmp_path, backend):
+    docs = [*DOCS[:112], *DOCS[:64], *DOCS[112:]]  # a segment is sealed, then nothing is new
+    for windows in range(6, 13):
+        path, calls = tmp_path / str(windows), iter(range(1000))
+        options = {"encoder": "toy", "backend": backend, "on_duplicate": "skip"}
+        with pytest.raises(Interrupted):
+            build(path, docs, **options, stop=lambda c=calls, n=windows: next(c) >= n)
+        assert build(path, docs, **options).skipped == 64
+        assert len(Index.open(path)) == 300
+
+
+def test_vectors_are_not_mixed_with_encoding_by_going_on(tmp_path, toy):
+    vectors = [toy.encode_documents([text]).tokens[0] for _, text in DOCS]
+    with pytest.raises(Interrupted):
+        build(tmp_path / "i", DOCS, encoder="toy", vectors=vectors, stop=lambda: True)
+    with pytest.raises(IndexStateError, match="vectors was True, is False"):
+        build(tmp_path / "i", DOCS, encoder="toy")
+
+
+def test_a_stop_between_two_questions_keeps_every_window(tmp_path):
+    answers = iter([False, False, True])
+    with pytest.raises(Interrupted, match="Stopped after 48 documents; all of them are kept"):
+        build(tmp_path / "i", DOCS, encoder="toy", stop=lambda: next(answers))
+    state = json.loads((tmp_path / "i" / "build.json").read_text())
+    assert state["ingest"]["consumed"] == 48
 
 
 KILLED = """

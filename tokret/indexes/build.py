@@ -9,9 +9,9 @@ by a running digest, but not encoded.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -20,17 +20,18 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from tokret.encoders.base import Encoder, Identity
-from tokret.errors import IndexStateError, UsageError
+from tokret.errors import IndexCorruptError, IndexStateError, UsageError
 from tokret.indexes.base import Backend, backends
 from tokret.indexes.files import read_json, to_json, write_atomically
 from tokret.indexes.index import encoder_for
 from tokret.indexes.ingest import Added, Ingest, Interrupted, OnDuplicate, Progress, as_document
-from tokret.indexes.manifest import Manifest, Settings
+from tokret.indexes.manifest import MANIFEST_NAME, Manifest, Settings
 from tokret.indexes.publish import publish
 from tokret.indexes.store import Store
 from tokret.types import Document
 
 STATE = "build.json"
+STATE_KEYS = {"plan", "base", "digest", "ingest"}
 CHECKPOINT_SECONDS = 5.0  # at most this much work is done twice
 
 
@@ -63,12 +64,12 @@ def build(
     model = encoder_for(encoder, chosen)
     settings = Settings(long, max_tokens, overlap, normalize)
     identity = None if model is None else model.identity
-    plan = _plan(chosen, identity, settings, on_duplicate)
+    plan = {**_plan(chosen, identity, settings, on_duplicate), "vectors": vectors is not None}
     store = Store(path)
     if store.path.is_file():
         raise UsageError(f"{store.path} is a file; an index is a folder.")
     with store.lock():
-        base = store.open().manifest.version if store.exists() else 0
+        base = _base(store, overwrite)
         state = _unfinished(store, base, restart)
         if base and not overwrite:
             raise UsageError(
@@ -83,14 +84,14 @@ def build(
 
         def checkpoint(force: bool = False) -> None:
             nonlocal last
-            if force or time.monotonic() - last >= CHECKPOINT_SECONDS or (stop and stop()):
+            if force or time.monotonic() - last >= CHECKPOINT_SECONDS:
                 saved = {"plan": plan, "base": base, "digest": stream.digest}
                 write_atomically(store.path / STATE, to_json({**saved, "ingest": ingest.save()}))
                 last = time.monotonic()
 
         try:
             if state is not None:
-                ingest.load(state["ingest"])
+                _load(ingest, state["ingest"], store)
                 if stream.skip(ingest.consumed) != state["digest"]:
                     raise IndexStateError(
                         f"The corpus is not the one that the unfinished build of {store.path} "
@@ -103,6 +104,7 @@ def build(
             ingest.run(stream, rows)
             ingest.seal()
         except Interrupted:
+            checkpoint(force=True)
             ingest.abandon()
             raise Interrupted(
                 f"Stopped after {ingest.consumed} documents; all of them are kept. "
@@ -164,16 +166,43 @@ def _unfinished(store: Store, base: int, restart: bool) -> dict[str, Any] | None
     path = store.path / STATE
     if not path.exists():
         return None
-    state = None if restart else read_json(path)
-    if state is not None and state.get("base") == base:
+    try:
+        state = read_json(path)
+    except IndexCorruptError:
+        state = {}
+    if set(state) != STATE_KEYS:  # perhaps a file of another program: nothing here is removed
+        raise UsageError(
+            f"{path} is not the state of an unfinished build. Choose another folder, or remove "
+            "that file."
+        )
+    if state["base"] == base and not restart:
         return state
     # Asked for, or the index was committed since: what is not in it is of no use.
-    if base:
-        store.collect(store.open().manifest)
-    else:
-        shutil.rmtree(store.segments, ignore_errors=True)
+    with contextlib.suppress(IndexStateError):  # of a damaged index the commit will clear it
+        store.collect(store.open().manifest if base else None)
     path.unlink()
     return None
+
+
+def _base(store: Store, overwrite: bool) -> int:
+    """Number of the version that is there; one that is damaged can be overwritten."""
+    try:
+        return store.version()
+    except IndexCorruptError:
+        if not overwrite:
+            raise
+        names = [path.name for path in store.path.iterdir()]
+        return max((int(n[9:17]) for n in names if MANIFEST_NAME.fullmatch(n)), default=1)
+
+
+def _load(ingest: Ingest, state: Any, store: Store) -> None:  # noqa: ANN401
+    try:
+        ingest.load(state)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexCorruptError) as error:
+        raise IndexStateError(
+            f"The unfinished build of {store.path} is damaged ({error}); start again with "
+            "--restart."
+        ) from error
 
 
 def _check_plan(store: Store, plan: dict[str, Any], old: dict[str, Any]) -> None:

@@ -84,17 +84,27 @@ class SegmentWriter:
         """
         writer = cls.__new__(cls)
         writer.path, writer.kind, writer.columns = path, state["kind"], {}
-        for name, column in state["columns"].items():
-            file = path / f"{name}.bin"
-            values = column["rows"] * (1 if column["width"] is None else column["width"])
-            need = values * np.dtype(column["dtype"]).itemsize
-            if not file.is_file() or file.stat().st_size < need:
-                raise IndexStateError(
-                    f"{file}: the unfinished build lost data (expected {need} bytes or more); "
-                    "start again with --restart."
-                )
-            writer.columns[name] = ColumnWriter(file, **column)
+        try:
+            for name, column in state["columns"].items():
+                writer.columns[name] = cls._resumed(path, name, column)
+        except BaseException:
+            writer.abandon()
+            raise
         return writer
+
+    @staticmethod
+    def _resumed(path: Path, name: str, column: Mapping[str, Any]) -> ColumnWriter:
+        if not COLUMN_NAME.fullmatch(name):
+            raise ValueError(f"{name!r:.80} is no column's name")
+        file = path / f"{name}.bin"
+        values = column["rows"] * (1 if column["width"] is None else column["width"])
+        need = values * np.dtype(column["dtype"]).itemsize
+        if file.is_symlink() or not file.is_file() or file.stat().st_size < need:
+            raise IndexStateError(
+                f"{file}: the unfinished build lost data (expected {need} bytes or more); "
+                "start again with --restart."
+            )
+        return ColumnWriter(file, **column)
 
     def append(self, **values: Array) -> None:
         """Append rows to some columns."""
@@ -151,6 +161,8 @@ class SegmentWriter:
         """Make what was appended survive a power cut."""
         for column in self.columns.values():
             column.sync()
+        for folder in (self.path, self.path.parent):
+            sync_directory(folder)
 
     def state(self) -> dict[str, Any]:
         """What ``resume`` needs; call ``sync`` before it is written down."""
