@@ -1,6 +1,7 @@
 """The index as its users hold it."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ from hypothesis import strategies as st
 import tokret
 from tokret.errors import (
     IndexMissingError,
+    IndexStateError,
     InputError,
     LockedError,
     ModelMismatchError,
     UsageError,
 )
-from tokret.indexes import Index, Interrupted
+from tokret.indexes import Index, Interrupted, build
 from tokret.indexes.store import Store
 
 DOCS = [
@@ -143,6 +145,56 @@ def test_threads_may_search_while_a_writer_writes(index):
     assert reader.refresh() and "n4" in reader and not reader.refresh()
 
 
+def test_a_rebuilt_folder_is_seen_by_refresh_though_its_version_is_the_same(index):
+    for path in sorted(Path(index.path).rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    other = Index.create(index.path, encoder="toy", backend=index.backend)
+    other.add([("new", "zebra")])
+    assert other.info()["version"] == index.info()["version"]
+    assert index.refresh() and "new" in index and "d1" not in index
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"encoder": "toy(max_tokens=9)"}, "encoder"),
+        ({"backend": "bm25"}, "backend"),
+        ({"max_tokens": 5}, "settings"),
+    ],
+)
+def test_an_index_built_anew_in_another_way_is_neither_followed_nor_written(
+    tmp_path, options, what
+):
+    index = Index.create(tmp_path / "i", encoder="toy")
+    index.add(DOCS)
+    want = index.search("whale")
+    build(tmp_path / "i", DOCS[:2], **{"encoder": "toy", **options}, overwrite=True)
+    for change in (index.refresh, lambda: index.add([("x", "y")]), lambda: index.delete(["d1"])):
+        with pytest.raises(IndexStateError, match=f"built anew meanwhile: its {what} was"):
+            change()
+    assert index.search("whale") == want
+    assert len(Index.open(tmp_path / "i")) == 2
+
+
+def test_ids_that_no_document_can_have_are_not_there(index):
+    assert "\udcff" not in index and 5 not in index
+    assert index.delete(["\udcff"], missing="skip") == 0
+    for wrong in ("\udcff", 5):
+        with pytest.raises(UsageError, match="No document"):
+            index.document(wrong)
+    with pytest.raises(UsageError, match="Ids are strings, got 5"):
+        index.delete(["d1", 5], missing="skip")
+    with pytest.raises(UsageError, match="missing must be 'error' or 'skip'"):
+        index.delete(["d1", "d9"], missing="ignore")
+    assert "d1" in index
+
+
+def test_adding_nothing_new_makes_no_version(index):
+    before = index.info()
+    assert index.add(DOCS, on_duplicate="skip").skipped == 4
+    assert index.info() == before
+
+
 def test_a_closed_index_says_so(index):
     index.close()
     with pytest.raises(UsageError, match="is closed"):
@@ -204,7 +256,7 @@ def test_given_vectors_are_brought_to_unit_length_unless_told_not_to(tmp_path, v
     [
         (lambda v: v[:3], "fewer vectors"),
         (lambda v: [*v, v[0]], "more vectors"),
-        (lambda v: [v[0] * np.nan, *v[1:]], "Passage 0 holds NaN"),
+        (lambda v: [v[0], v[1] * np.nan, *v[2:]], "Document 'd2' holds NaN"),
         (lambda v: [v[0], np.zeros((2, 16)), *v[2:]], "'d2': token 0 is a zero vector"),
         (lambda v: [x[:, :8] for x in v], "width 8, the index has 16"),
         (lambda v: [v[0].astype(complex), *v[1:]], "real numbers"),
@@ -276,6 +328,26 @@ def test_long_documents_are_split_and_every_word_is_found(tmp_path):
         assert hit.text == index.document("long")[hit.start : hit.end]
     (match,) = index.explain("w33", "long")
     assert index.document("long")[match.start : match.end] == "w33"
+
+
+def test_a_script_of_several_tokens_a_letter_is_split_before_it_is_cut_off(tmp_path, toy):
+    class Bytes(type(toy)):
+        """A token for each byte of a text, as in byte-level vocabularies."""
+
+        def token_spans(self, text):
+            return np.array([(i, i + 1) for i, c in enumerate(text) for _ in c.encode()]).reshape(
+                -1, 2
+            )
+
+    index = Index.create(tmp_path / "index", encoder=Bytes())
+    added = index.add([("thai", "ปลา วาฬ ปู")])  # ten letters, of which eight take three bytes
+    assert added.passages > 1
+
+
+def test_an_overlap_of_a_whole_passage_is_refused_at_the_first_document(tmp_path):
+    index = Index.create(tmp_path / "index", encoder="toy", max_tokens=5, overlap=5)
+    with pytest.raises(UsageError, match="less than a passage's 5 tokens, got 5"):
+        index.add([("short", "a")])
 
 
 def test_truncation_is_counted(tmp_path):

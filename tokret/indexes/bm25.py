@@ -101,16 +101,17 @@ class Bm25(Spec):
 
     def matches(self, query: str, text: str) -> list[Match]:
         """The words of the text that share a stem with a word of the query."""
-        asked = {stem: word.span() for word in WORD.finditer(query) for stem in self._stems(word)}
+        asked = {stem: word.span() for word, stem in self._stems(query)}
         return [
             Match(*asked[stem], *word.span(), 1.0)
-            for word in WORD.finditer(text)
-            for stem in self._stems(word)
+            for word, stem in self._stems(text)
             if stem in asked
         ]
 
-    def _stems(self, word: re.Match[str]) -> list[str]:
-        return self.analyse(word.group())
+    def _stems(self, text: str) -> list[tuple[re.Match[str], str]]:
+        words = list(WORD.finditer(text))
+        found = self._analyse([word.group() for word in words])
+        return [(word, stem) for word, stems in zip(words, found, strict=True) for stem in stems]
 
     def derive(self, snapshot: Snapshot, writer: SegmentWriter | None) -> dict[str, object] | None:
         """Score every (term, document) pair of the live documents."""

@@ -1,11 +1,12 @@
 """Documents in, segments out: split, encode, append, a window at a time.
 
-Memory is bounded by a window of documents and a segment's list of ids, whatever the
-length of the stream.
+Memory holds a window of documents, the ids of the segment being written, and of sealed
+ones each id and 32 bytes beside it, where ids are looked up.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,7 +21,7 @@ from tokret.encoders.passages import split
 from tokret.errors import InputError, TokretError, UsageError
 from tokret.indexes.base import Backend
 from tokret.indexes.files import Array
-from tokret.indexes.manifest import Entry, Settings
+from tokret.indexes.manifest import SEGMENT_ID, Entry, Settings
 from tokret.indexes.segment import (
     DOCUMENT_COLUMNS,
     TOKEN_COLUMNS,
@@ -86,7 +87,7 @@ def as_document(record: Document | Mapping[str, Any] | Sequence[str], i: int) ->
     for name, value in document._asdict().items():
         if not isinstance(value, str):
             raise InputError(f"Document {i}: {name} must be a string, got {value!r:.80}.")
-        if any("\ud800" <= c <= "\udfff" for c in value) and not _encodable(value):
+        if not _encodable(value):
             raise InputError(f"Document {i}: {name} holds a lone surrogate, which is no character.")
     if not document.doc_id:
         raise InputError(f"Document {i} has an empty id.")
@@ -220,6 +221,8 @@ class Ingest:
         for value in state["sealed"]:
             self._sealed(Entry.from_dict(value, "build.json"))
         if state["writing"] is not None:
+            if not SEGMENT_ID.fullmatch(state["writing"]["id"]):
+                raise ValueError("a segment has no name of ours")
             path = self.store.segments / state["writing"]["id"]
             self.writer = SegmentWriter.resume(path, state["writing"])
             self._ids = self.writer.read_ids()
@@ -248,6 +251,9 @@ class Ingest:
 
     def _window(self, window: list[Document], vectors: list[ArrayLike] | None) -> None:
         keep = self._without_duplicates(window)
+        if not keep:
+            self.consumed += len(window)
+            return
         contents = [window[i].contents for i in keep]
         if not self.backend.encodes:
             writer = self._open_writer(0)
@@ -289,13 +295,10 @@ class Ingest:
 
     def _encode(self, writer: SegmentWriter, encoder: Encoder, texts: list[str]) -> list[Ints]:
         """Append the tokens of all passages; returns the passages [n, 2] of each text."""
-        if self._overhead is None:
-            self._overhead = len(encoder.encode_documents([""]).tokens.vectors)
-        limit = self.settings.max_tokens or encoder.max_tokens
-        budget = max(1, min(limit, encoder.max_tokens) - self._overhead)
+        budget = self._budget(encoder)
         spans = [
             split(encoder.token_spans(text), text, budget, self.settings.overlap)
-            if len(text) > budget  # a token covers at least one character
+            if len(text.encode()) > budget  # a token covers at least one byte
             else np.array([[0, len(text)]], np.int64)
             for text in texts
         ]
@@ -314,10 +317,29 @@ class Ingest:
         self.added.truncated += int(cut.sum())
         return spans
 
+    def _budget(self, encoder: Encoder) -> int:
+        """Tokens of text in a passage, beside those that the encoder adds to any."""
+        if self._overhead is None:
+            self._overhead = len(encoder.encode_documents([""]).tokens.vectors)
+        limit = self.settings.max_tokens or encoder.max_tokens
+        budget = max(1, min(limit, encoder.max_tokens) - self._overhead)
+        if self.settings.overlap >= budget:  # said at once, not at the first long document
+            raise UsageError(
+                f"overlap must be less than a passage's {budget} tokens, got "
+                f"{self.settings.overlap}."
+            )
+        return budget
+
     def _checked(self, vectors: list[ArrayLike], ids: list[str]) -> Tokens:
         """Given vectors as float32, of unit length where the settings ask for it."""
         width = None if self.encoder is None else self.encoder.identity.dim
-        tokens = Tokens.of(vectors, width=width)
+        try:
+            tokens = Tokens.of(vectors, width=width)
+        except InputError as error:
+            message = re.sub(
+                r"^Passage (\d+)", lambda m: f"Document {ids[int(m[1])]!r:.200}", str(error)
+            )
+            raise InputError(message) from error
         if width is not None and tokens.width != width:
             raise InputError(f"The vectors have width {tokens.width}, the index has {width}.")
         if not self.settings.normalize:
