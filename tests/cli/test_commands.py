@@ -52,6 +52,13 @@ def test_passages_longer_than_the_model_reads_are_told(tokret, corpus, tmp_path)
     assert "warning" not in tokret(*words, tmp_path / "b", "--max-tokens", 8).stderr
 
 
+def test_a_folder_does_not_hide_the_encoder_of_its_name(tokret, corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy").mkdir()
+    result = tokret("index", corpus, "-o", tmp_path / "new", "-m", "toy", "--json")
+    assert one_object(result)["tokens"] == 9 + 7 + 5
+
+
 def test_a_dry_run_writes_nothing(tokret, corpus, tmp_path):
     result = tokret("index", corpus, "-o", tmp_path / "new", "-m", "toy", "--dry-run", "--json")
     found = one_object(result)
@@ -142,8 +149,10 @@ def test_vectors_of_ones_own_make_an_index_and_search_it(tokret, corpus, tmp_pat
     np.save(tmp_path / "qn.npy", np.array([1]))
     vectors = ["--vectors", tmp_path / "v.npy", "--lengths", tmp_path / "n.npy"]
     out = tmp_path / "own"
-    result = tokret("index", corpus, "-o", out, *vectors)
-    assert result.exit_code == 0 and "--query-vectors FILE" in result.stderr
+    for model in (), ("-m", "precomputed(dim=4)"):
+        result = tokret("index", corpus, "-o", out, *vectors, *model, "--overwrite")
+        assert result.exit_code == 0 and "--query-vectors FILE" in result.stderr
+    assert "pass --query-vectors FILE" in tokret("search", out, "cats").stderr
     asked = ["--query-vectors", tmp_path / "q.npy", "--query-lengths", tmp_path / "qn.npy"]
     found = one_object(tokret("search", out, *asked, "--json"))
     assert found["queries"][0]["query_id"] == "1"

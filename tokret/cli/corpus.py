@@ -122,10 +122,11 @@ def encoder_spec(
     model: str | None, vectors: Path | None = None, lengths: Path | None = None
 ) -> str:
     """Spell the encoder: a folder or hub name stands for a sentence-transformers model."""
-    from tokret.encoders import MultiVector, Precomputed
+    from tokret.encoders import MultiVector, Precomputed, encoders
 
     if model is not None:
-        path_like = "(" not in model and ("/" in model or os.sep in model or Path(model).is_dir())
+        name = "(" in model or model in encoders.names()  # a folder of the same name is given ./
+        path_like = not name and ("/" in model or os.sep in model or Path(model).is_dir())
         return str(MultiVector(model)) if path_like else model
     given = vectors_of(vectors, lengths)
     if given is None:

@@ -15,6 +15,9 @@ SPELT = {  # what the library calls it, and what the command line does
     "encoding_errors='replace'": "--encoding-errors replace",
     "on_duplicate 'skip' or 'replace'": "--on-duplicate skip or replace",
     "write JSONL, or escape ids (escape=True)": "write JSONL: --format jsonl",
+    "pass query vectors": "pass --query-vectors FILE with",
+    "pass vectors": "pass --vectors FILE with",
+    ", for example from open_vectors(path)": "",
     "normalize=False": "normalize = false in a --recipe",
     " (max_line_bytes raises the limit)": "",
 }

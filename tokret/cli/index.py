@@ -133,7 +133,7 @@ def run(
     )
     summary(talk, added, reading, seconds, str(out))
     where = shlex.quote(str(out))
-    text = "--query-vectors FILE" if vectors and not model else '"your question"'
+    text = "--query-vectors FILE" if encoder.startswith("precomputed") else '"your question"'
     talk.say(f"Next: tokret search {where} {text}")
     return GATE if strict and reading.left_out else 0
 
