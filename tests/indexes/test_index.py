@@ -176,6 +176,11 @@ def test_an_index_built_anew_in_another_way_is_neither_followed_nor_written(
     assert len(Index.open(tmp_path / "i")) == 2
 
 
+def test_refresh_opens_nothing_while_nothing_has_changed(index, monkeypatch):
+    monkeypatch.setattr(Store, "open", lambda self: pytest.fail("opened"))
+    assert not index.refresh()
+
+
 def test_ids_that_no_document_can_have_are_not_there(index):
     assert "\udcff" not in index and 5 not in index
     assert index.delete(["\udcff"], missing="skip") == 0

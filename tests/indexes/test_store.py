@@ -12,7 +12,14 @@ import pytest
 
 from tokret.errors import IndexCorruptError, IndexFormatError, ResourceError
 from tokret.indexes import Index, store, verify
-from tokret.indexes.files import BLOCK, Column, ColumnWriter, read_json, write_atomically
+from tokret.indexes.files import (
+    BLOCK,
+    Column,
+    ColumnWriter,
+    block_digest,
+    read_json,
+    write_atomically,
+)
 
 DOCS = [("d1", "red green blue"), ("d2", "green tea"), ("d3", "a blue whale")]
 
@@ -288,11 +295,11 @@ def test_a_reader_that_has_not_yet_searched_keeps_its_version_too(folder):
     assert reader.explain("blue", "d3")
 
 
-def rewrite_segment(folder, change):
-    """Change the description of the first segment, and what vouches for it."""
+def rewrite_segment(folder, change, of=lambda manifest: manifest["segments"][0]):
+    """Change the description of a segment, and what vouches for it."""
 
     def vouch(manifest):
-        entry = manifest["segments"][0]
+        entry = of(manifest)
         path = folder / "segments" / entry["id"] / "segment.json"
         value = json.loads(path.read_text())
         change(value["columns"])
@@ -320,6 +327,21 @@ def test_a_segment_that_no_writer_writes_is_refused(folder, change, says):
     with pytest.raises(IndexCorruptError, match=says):
         Index.open(folder).document("d1")
     assert verify(folder)
+
+
+@pytest.mark.parametrize("name", ["passages", "indices"])
+@pytest.mark.parametrize("number", [-1, 1000])
+def test_a_score_matrix_that_names_what_there_is_not_is_refused(tmp_path, name, number):
+    Index.create(tmp_path / "i", backend="bm25").add(DOCS)
+    (path,) = (tmp_path / "i").rglob(f"{name}.bin")
+    dtype = {"passages": "<i8", "indices": "<i4"}[name]
+    values = np.fromfile(path, dtype)
+    values[0] = number
+    values.tofile(path)
+    blocks = [block_digest(path.read_bytes())]
+    rewrite_segment(tmp_path / "i", lambda c: c[name].update(blocks=blocks), lambda m: m["derived"])
+    with pytest.raises(IndexCorruptError, match=rf"{name}\.bin: numbers must lie from 0"):
+        Index.open(tmp_path / "i")
 
 
 def test_columns_that_lie_beside_each_other_have_equal_rows(folder):

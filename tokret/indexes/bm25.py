@@ -164,6 +164,8 @@ class Bm25Searcher:
         ends = derived.read("term_ends")
         starts = np.concatenate([[0], ends[:-1]])
         self._passages: Ints = derived.read("passages")
+        _check_range(derived, "passages", sum(segment.passages for segment in snapshot.segments))
+        _check_range(derived, "indices", len(self._passages))
         self._model = _bm25s().BM25(method=backend.method, k1=backend.k1, b=backend.b)
         self._model.scores = {
             "data": derived.read("data"),
@@ -216,6 +218,13 @@ def _indptr(derived: Segment) -> Ints:
     if len(indptr) == 0 or indptr[0] != 0 or indptr[-1] != entries or (np.diff(indptr) < 0).any():
         raise IndexCorruptError(f"{derived.path}: the columns do not cover {entries} entries.")
     return indptr
+
+
+def _check_range(derived: Segment, name: str, end: int) -> None:
+    """Refuse numbers beyond those that there are."""
+    values = derived.map(name)
+    if len(values) and not 0 <= values.min() <= values.max() < end:
+        raise IndexCorruptError(f"{derived.path / name}.bin: numbers must lie from 0 to {end - 1}.")
 
 
 def _live_texts(snapshot: Snapshot) -> Iterator[tuple[int, str]]:

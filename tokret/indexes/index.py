@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -134,13 +135,14 @@ class Index:
     def refresh(self) -> bool:
         """Move to the current version; True where it is another than before.
 
+        Where it is not, only two small files are read, so one may ask before every search.
         Raises IndexStateError where the index was built anew with another model, backend or
         settings: open it again.
         """
-        snapshot = self._current()
-        if snapshot.manifest == self._state.snapshot.manifest:
-            return False
-        self._view = View.of(snapshot, self._backend)
+        with contextlib.suppress(FileNotFoundError):  # a commit came between
+            if self._store.manifest() == self._state.snapshot.manifest:
+                return False
+        self._view = View.of(self._current(), self._backend)
         return True
 
     def _current(self) -> Snapshot:

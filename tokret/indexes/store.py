@@ -100,6 +100,11 @@ class Store:
         """Number of the current version, 0 where there is none; only ``CURRENT`` is read."""
         return int(re.sub("[^0-9]", "", self.current()[0])) if self.exists() else 0
 
+    def manifest(self) -> Manifest:
+        """Read the current manifest. Raises FileNotFoundError where a commit took it away."""
+        name, sha256 = self.current()
+        return Manifest.read(self.path / name, sha256)
+
     def _why_missing(self) -> str:
         if not self.path.exists():
             return f"There is no index at {self.path}; make one with `tokret index`."

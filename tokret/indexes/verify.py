@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from tokret.errors import IndexCorruptError, UsageError
 from tokret.indexes.files import Column
-from tokret.indexes.manifest import Manifest
 from tokret.indexes.segment import read_description
 from tokret.indexes.store import CURRENT, REOPENINGS, Store
 
@@ -53,8 +52,7 @@ def _pointer(store: Store) -> bytes | None:
 
 def _damages(store: Store, mode: str, progress: Callable[[int, int], None] | None) -> list[Damage]:
     try:
-        name, sha256 = store.current()
-        manifest = Manifest.read(store.path / name, sha256)
+        manifest = store.manifest()
     except FileNotFoundError as error:
         return [Damage(Path(error.filename).name, "missing")]
     except IndexCorruptError as error:
