@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import re
 
 import ir_measures
 import numpy as np
@@ -188,6 +189,22 @@ def test_scores_that_no_tool_can_sort_are_not_written(tmp_path, score):
 def test_a_document_twice_in_a_query_is_not_a_run():
     with pytest.raises(InputError, match="'a' twice"):
         Run.of({"q": [("a", 1.0), ("a", 0.5)]})
+
+
+@pytest.mark.parametrize(
+    ("hits", "says"),
+    [
+        ({"q": ["d1", "d2"]}, "Query 'q': wanted {doc_id: score}, hits or pairs"),
+        ({"q": {"d": "1.5"}}, "Query 'q': wanted {doc_id: score}"),
+        ({"q": 3}, "Query 'q': wanted {doc_id: score}"),
+        ({"q": {7: 1.0}}, "document 7: both ids must be strings"),
+        ({7: {"d": 1.0}}, "Query 7, document 'd': both ids must be strings"),
+        ("out.trec", "read_run reads a file"),
+    ],
+)
+def test_what_is_no_run_is_refused_in_words(hits, says):
+    with pytest.raises((InputError, UsageError), match=re.escape(says)):
+        Run.of(hits)
 
 
 def test_half_a_surrogate_pair_in_an_id_is_refused(tmp_path):

@@ -257,3 +257,8 @@ def test_no_order_of_queries_or_documents_changes_a_bit(run, qrels, data):
 def test_scaling_all_scores_changes_nothing(run, qrels):
     doubled = {q: {d: 2 * s for d, s in docs.items()} for q, docs in run.items()}
     assert evaluate(run, qrels, check_ids=False) == evaluate(doubled, qrels, check_ids=False)
+
+
+def test_qrels_that_are_a_path_are_refused_with_the_reader_to_use():
+    with pytest.raises(UsageError, match="read_qrels"):
+        evaluate({"q": {"d": 1.0}}, "qrels.tsv")

@@ -1,3 +1,4 @@
+import ir_measures
 import pytest
 
 from tokret.errors import UsageError
@@ -79,3 +80,8 @@ def test_one_name_may_stand_alone_and_none_is_refused():
     assert [str(m) for m in measures_named("nDCG@10")] == ["nDCG@10"]
     with pytest.raises(UsageError, match="at least one measure"):
         measures_named([])
+
+
+def test_a_measure_of_ir_measures_is_taken_as_it_is():
+    assert measures_named(ir_measures.nDCG @ 10) == [measure_named("nDCG@10")]
+    assert measures_named([ir_measures.AP(rel=2), "RR"])[0] == ir_measures.AP(rel=2)

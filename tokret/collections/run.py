@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from tokret.errors import InputError
+from tokret.errors import InputError, UsageError
 from tokret.types import Hit
 
 Ranking = dict[str, dict[str, float]]  # query id -> document id -> score, best first
@@ -39,12 +40,23 @@ class Run:
         hits: Mapping[str, Mapping[str, float] | Iterable[Hit | tuple[str, float]]],
         name: str = "run",
     ) -> Run:
-        """Order the hits of each query; InputError for NaN, infinity or a document twice."""
+        """Order the hits of each query.
+
+        Raises UsageError for what is no mapping; InputError for hits without scores, ids that
+        are no strings, NaN, infinity, or a document twice.
+        """
+        if not isinstance(hits, Mapping):
+            raise UsageError(
+                f"A run maps query ids to hits, got {type(hits).__name__}; read_run reads a file."
+            )
         ranking: Ranking = {}
         for query_id, found in hits.items():
-            pairs = found.items() if isinstance(found, Mapping) else [hit[:2] for hit in found]
             scores: dict[str, float] = {}
-            for doc_id, score in pairs:
+            for doc_id, score in _pairs(query_id, found):
+                if not isinstance(doc_id, str) or not isinstance(query_id, str):
+                    raise InputError(
+                        f"Query {query_id!r}, document {doc_id!r}: both ids must be strings."
+                    )
                 if doc_id in scores:
                     raise InputError(f"Query {query_id!r} has document {doc_id!r} twice.")
                 if not math.isfinite(score):
@@ -60,6 +72,19 @@ class Run:
     def without_ties(self) -> Ranking:
         """Return the same order in scores that fall strictly, for tools that sort again."""
         return {query_id: falling(scores) for query_id, scores in self.ranking.items()}
+
+
+def _pairs(query_id: str, found: Any) -> Iterable[tuple[str, float]]:  # noqa: ANN401
+    """Documents with scores, from a mapping, hits or pairs."""
+    try:
+        pairs = found.items() if isinstance(found, Mapping) else [hit[:2] for hit in found]
+        for doc_id, score in pairs:
+            math.isfinite(score)  # raises for what is no number
+            yield doc_id, score
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"Query {query_id!r}: wanted {{doc_id: score}}, hits or pairs (doc_id, score)."
+        ) from error
 
 
 def ranked(scores: Mapping[str, float]) -> dict[str, float]:

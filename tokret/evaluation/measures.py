@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tokret.collections.runs import Run
-from tokret.errors import InputError
+from tokret.errors import InputError, UsageError
 from tokret.evaluation.names import measures_named, provider
 from tokret.types import Hit
 
@@ -74,7 +74,7 @@ class Report:
 def evaluate(
     run: AnyRun,
     qrels: Qrels,
-    measures: str | Iterable[str] = DEFAULT_MEASURES,
+    measures: str | Measure | Iterable[str | Measure] = DEFAULT_MEASURES,
     *,
     remove_self: bool = False,
     per_query: bool = False,
@@ -132,6 +132,10 @@ def as_run(run: AnyRun) -> Run:
 
 
 def _checked_qrels(qrels: Qrels) -> dict[str, dict[str, int]]:
+    if not isinstance(qrels, Mapping):
+        raise UsageError(
+            f"Qrels map query ids to grades, got {type(qrels).__name__}; read_qrels reads a file."
+        )
     judged = {str(query_id): dict(grades) for query_id, grades in qrels.items() if grades}
     relevant = False
     for query_id, grades in judged.items():

@@ -30,15 +30,16 @@ TREC_EVAL = {
 _TREC_CUT = re.compile(r"(?P<name>[A-Za-z_]+?)[._](?P<cut>\d+)")
 
 
-def measure_named(name: str) -> Measure:
+def measure_named(name: str | Measure) -> Measure:
     """Turn ``nDCG@10``, ``AP(rel=2)@100``, ``NDCG@10`` or ``ndcg_cut.10`` into a measure.
 
-    ``str(measure)`` is the spelling that reports use.
+    ``str(measure)`` is the spelling that reports use; a measure of ir_measures passes.
     Raises UsageError for an unknown name, a parameter or cutoff that is not the
     measure's, and a measure that nothing installed computes.
     """
     import ir_measures
 
+    name = str(name)
     known = ir_measures.measures.registry
     head, cut = _taken_apart(name, known)
     base, params = parse(head)
@@ -60,9 +61,11 @@ def measure_named(name: str) -> Measure:
     return built
 
 
-def measures_named(names: Iterable[str]) -> list[Measure]:
+def measures_named(names: str | Measure | Iterable[str | Measure]) -> list[Measure]:
     """Turn names into measures, in their order, each once."""
-    if isinstance(names, str):
+    import ir_measures
+
+    if isinstance(names, str | ir_measures.Measure):
         names = [names]
     measures = list(dict.fromkeys(measure_named(name) for name in names))
     if not measures:
