@@ -7,7 +7,7 @@ import random
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tokret.collections import CorpusStats, read_corpus
@@ -153,6 +153,7 @@ plain = st.text(st.characters(exclude_characters="\t\n\r\0\ufeff", exclude_categ
 
 
 @given(st.lists(st.builds(Document, plain.filter(bool), plain, plain), min_size=1))
+@example([Document("\f", ""), Document(" ", "")])
 def test_what_tsv_can_say_is_read_exactly(tmp_path_factory, docs):
     path = tmp_path_factory.mktemp("c") / "c.tsv"
     write(path, "id\ttext\ttitle\n" + "".join("\t".join(doc) + "\n" for doc in docs))

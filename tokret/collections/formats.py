@@ -77,7 +77,8 @@ def _jsonl(opened: Opened, encoding: Encoding, limit: int) -> Iterator[Read]:
 def _tsv(opened: Opened, columns: Columns, encoding: Encoding, limit: int) -> Iterator[Read]:
     first = True
     for number, raw in opened.lines(limit):
-        if not raw.strip():
+        # Nothing but blanks is no record; but an id may be a blank that stands before a tab.
+        if not raw.strip(b"\t") or (b"\t" not in raw and not raw.strip()):
             continue
         try:
             line = without_nul(decoded(whole(raw, limit), encoding), encoding)
