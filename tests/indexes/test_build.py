@@ -268,3 +268,31 @@ def test_a_build_killed_at_any_step_goes_on_to_the_same_index(tmp_path):
         assert len(Index.open(path)) in (10, 300)
         assert verify(path) == []
     assert killed >= 5 and contents(path) == want
+
+
+def test_work_on_an_index_does_not_clear_away_an_unfinished_build(tmp_path):
+    path = tmp_path / "i"
+    build(path, DOCS[:20], encoder="toy")
+    with pytest.raises(Interrupted):
+        build(path, DOCS, encoder="toy", overwrite=True, stop=lambda: True)
+    for change in (lambda i: i.add([("new", "x")]), lambda i: i.delete(["d0001"])):
+        with pytest.raises(IndexStateError, match=r"unfinished.*removing .*build\.json"):
+            change(Index.open(path))
+    (path / "build.json").unlink()
+    Index.open(path).add([("new", "x")])
+    assert len(Index.open(path)) == 21
+    with pytest.raises(Interrupted):
+        build(tmp_path / "j", DOCS, encoder="toy", stop=lambda: True)
+    with pytest.raises(IndexStateError, match="unfinished"):
+        Index.create(tmp_path / "j", encoder="toy")
+
+
+def test_what_a_finished_build_left_behind_is_in_nobodys_way(tmp_path):
+    path = tmp_path / "i"
+    with pytest.raises(Interrupted):
+        build(path, DOCS, encoder="toy", stop=lambda: True)
+    state = (path / "build.json").read_bytes()
+    build(path, DOCS, encoder="toy")
+    (path / "build.json").write_bytes(state)  # killed between the commit and the removal
+    Index.open(path).add([("new", "x")])
+    assert len(Index.open(path)) == 301

@@ -27,10 +27,9 @@ from tokret.indexes.index import encoder_for
 from tokret.indexes.ingest import Added, Ingest, Interrupted, OnDuplicate, Progress, as_document
 from tokret.indexes.manifest import MANIFEST_NAME, Manifest, Settings
 from tokret.indexes.publish import publish
-from tokret.indexes.store import Store
+from tokret.indexes.store import BUILD, Store
 from tokret.types import Document
 
-STATE = "build.json"
 STATE_KEYS = {"plan", "base", "digest", "ingest"}
 CHECKPOINT_SECONDS = 5.0  # at most this much work is done twice
 
@@ -86,7 +85,7 @@ def build(
             nonlocal last
             if force or time.monotonic() - last >= CHECKPOINT_SECONDS:
                 saved = {"plan": plan, "base": base, "digest": stream.digest}
-                write_atomically(store.path / STATE, to_json({**saved, "ingest": ingest.save()}))
+                write_atomically(store.path / BUILD, to_json({**saved, "ingest": ingest.save()}))
                 last = time.monotonic()
 
         try:
@@ -115,7 +114,7 @@ def build(
             raise
         manifest = Manifest(base, str(chosen), identity, settings)
         publish(store, chosen, manifest, ingest.entries())
-        (store.path / STATE).unlink(missing_ok=True)
+        (store.path / BUILD).unlink(missing_ok=True)
     return ingest.added
 
 
@@ -163,7 +162,7 @@ def _plan(
 
 def _unfinished(store: Store, base: int, restart: bool) -> dict[str, Any] | None:
     """State of an unfinished build that can go on; what cannot is cleared away."""
-    path = store.path / STATE
+    path = store.path / BUILD
     if not path.exists():
         return None
     try:

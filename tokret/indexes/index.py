@@ -90,6 +90,7 @@ class Index:
         with store.lock():
             if store.exists():
                 raise UsageError(f"{store.path} already holds an index; use Index.open.")
+            store.refuse_unfinished_build()
             identity = None if model is None else model.identity
             publish(store, chosen, Manifest(0, str(chosen), identity, settings), ())
         return cls(store, model)
@@ -156,6 +157,7 @@ class Index:
                     f"{self._store.path} was built anew meanwhile: its {name} was {old}, is {new}. "
                     "Open it again."
                 )
+        self._store.refuse_unfinished_build()
         return snapshot
 
     @property

@@ -117,7 +117,6 @@ class Ingest:
     checkpoint: Callable[[], None] | None = None  # called when all appended rows are whole
     added: Added = field(default_factory=Added)
     consumed: int = 0  # documents taken from the stream
-    total: int | None = None
 
     def __post_init__(self) -> None:
         if self.on_duplicate not in get_args(OnDuplicate):
@@ -164,8 +163,7 @@ class Ingest:
             self.added.passages,
             self.added.tokens,
             writing + sum(segment.size for segment in self._segments),
-            self.total,
-            self.added.truncated,
+            truncated=self.added.truncated,
         )
 
     def seal(self) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokret.errors import IndexCorruptError, IndexMissingError, LockedError
+from tokret.errors import IndexCorruptError, IndexMissingError, IndexStateError, LockedError
 from tokret.indexes.files import ColumnWriter, read_json, room, to_json, write_atomically
 from tokret.indexes.manifest import (
     DELETES_NAME,
@@ -37,6 +37,7 @@ from tokret.indexes.segment import Segment
 from tokret.types import Mask
 
 CURRENT = "CURRENT"
+BUILD = "build.json"  # the state of an unfinished build
 TEMPORARY = re.compile(r"(CURRENT|build\.json|manifest-[0-9]{8}\.json)\.[0-9]+\.tmp")
 REOPENINGS = 20  # tries of a reader that meets a commit on the way
 
@@ -105,6 +106,21 @@ class Store:
         name, sha256 = self.current()
         return Manifest.read(self.path / name, sha256)
 
+    def refuse_unfinished_build(self) -> None:
+        """Keep a commit from clearing away the work of a build that has not finished.
+
+        Raises IndexStateError where there is one that could go on.
+        """
+        try:
+            waiting = read_json(self.path / BUILD).get("base") == self.version()
+        except (FileNotFoundError, IndexCorruptError):
+            return
+        if waiting:
+            raise IndexStateError(
+                f"A build of {self.path} is unfinished. Finish it by the same `tokret index` "
+                f"command, or give its work up by removing {self.path / BUILD}."
+            )
+
     def _why_missing(self) -> str:
         if not self.path.exists():
             return f"There is no index at {self.path}; make one with `tokret index`."
@@ -113,7 +129,7 @@ class Store:
                 f"{self.path} is a file; an index is a folder that `tokret index` makes. Pickles "
                 "and torch files are never loaded: they can run code."
             )
-        if (self.path / "build.json").exists():
+        if (self.path / BUILD).exists():
             return (
                 f"The build of {self.path} is not finished; run the same `tokret index` command "
                 "again to go on."
