@@ -296,3 +296,10 @@ def test_what_a_finished_build_left_behind_is_in_nobodys_way(tmp_path):
     (path / "build.json").write_bytes(state)  # killed between the commit and the removal
     Index.open(path).add([("new", "x")])
     assert len(Index.open(path)) == 301
+
+
+def test_a_build_that_did_nothing_binds_nobody(tmp_path):
+    with pytest.raises(InputError, match="'a' is there already"):
+        build(tmp_path / "i", [("a", "x"), ("a", "y")], encoder="toy")
+    build(tmp_path / "i", [("a", "x"), ("a", "y")], encoder="toy", on_duplicate="skip")
+    assert len(Index.open(tmp_path / "i")) == 1

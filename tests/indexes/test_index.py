@@ -110,7 +110,7 @@ def test_adding_in_two_steps_equals_adding_at_once(index, tmp_path):
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_k_below_one_is_refused(index, k):
-    with pytest.raises(UsageError, match=f"k must be at least 1, got {k}"):
+    with pytest.raises(UsageError, match=f"k must be at least 1, .* got {k}"):
         index.search("red", k)
 
 
@@ -483,3 +483,30 @@ def test_titles_are_part_of_what_is_searched(tmp_path):
     index = Index.create(tmp_path / "index", encoder="toy")
     index.add([tokret.Document("a", "some text", "Whale"), {"_id": "b", "text": "x", "title": ""}])
     assert index.search("whale", k=1)[0].text == "Whale some text"
+
+
+@pytest.mark.parametrize("count", [0, -1, "3", None, 2.5])
+@pytest.mark.parametrize("name", ["k", "threads"])
+def test_a_count_that_is_none_is_refused(tmp_path, name, count):
+    index = Index.create(tmp_path / "index", encoder="toy")
+    with pytest.raises(UsageError, match=f"{name} must be at least 1, a whole number, got"):
+        index.search("red", **{name: count})
+
+
+def test_queries_may_come_from_a_generator(tmp_path):
+    index = Index.create(tmp_path / "index", encoder="toy")
+    index.add(DOCS)
+    assert [ids(hits)[0] for hits in index.search_many(q for q in ["whale", "tea"])] == ["d3", "d2"]
+
+
+def test_mappings_may_use_the_fields_names_of_other_tools(tmp_path):
+    index = Index.create(tmp_path / "index", encoder="toy")
+    index.add([{"docno": "a", "contents": "whale"}, {"docid": "b", "segment": "tea"}])
+    assert index.document("a") == "whale" and index.document("b") == "tea"
+
+
+@pytest.mark.parametrize("query", ["", "  ", "\n"])
+def test_special_tokens_alone_find_nothing(tmp_path, query):
+    index = Index.create(tmp_path / "index")  # its model adds [CLS] and [SEP] to any text
+    index.add(DOCS)
+    assert index.search(query) == [] and index.search("whale", k=1)[0].doc_id == "d3"

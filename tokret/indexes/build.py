@@ -174,9 +174,10 @@ def _unfinished(store: Store, base: int, restart: bool) -> dict[str, Any] | None
             f"{path} is not the state of an unfinished build. Choose another folder, or remove "
             "that file."
         )
-    if state["base"] == base and not restart:
+    begun = isinstance(state["ingest"], dict) and state["ingest"].get("consumed") != 0
+    if state["base"] == base and begun and not restart:
         return state
-    # Asked for, or the index was committed since: what is not in it is of no use.
+    # Asked for, or nothing was done yet, or the index was committed since: of no use any more.
     with contextlib.suppress(IndexStateError):  # of a damaged index the commit will clear it
         store.collect(store.open().manifest if base else None)
     path.unlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tokret import __version__
-from tokret.encoders import Encoder, Identity, encoders
+from tokret.encoders import Encoded, Encoder, Identity, encoders
 from tokret.errors import (
     IndexCorruptError,
     IndexFormatError,
@@ -40,8 +40,8 @@ def encoder_for(encoder: str | Encoder | None, backend: Backend) -> Encoder | No
         return None
     if encoder is None:
         raise UsageError(
-            f"A {backend.name} index needs a model; for vectors of your own, name their width: "
-            "encoder='precomputed(dim=128)'."
+            f"An index of backend {backend.name!r} needs a model; for vectors of your own, "
+            "name their width: encoder='precomputed(dim=128)'."
         )
     return encoders.build(encoder)
 
@@ -118,6 +118,10 @@ class Index:
         chosen = encoders.build(encoder) if encoder is not None else None
         return cls(Store(path), chosen, any_model)
 
+    def __repr__(self) -> str:
+        """The folder, and whether it is closed."""
+        return f"<tokret.Index {self.path!r}{' closed' if self._view is None else ''}>"
+
     def __enter__(self) -> Self:
         return self
 
@@ -189,7 +193,7 @@ class Index:
     def _accept(self, encoder: Encoder) -> Encoder:
         ours, theirs = self._state.snapshot.manifest.encoder, encoder.identity
         if ours is None:
-            raise UsageError(f"A {self._backend.name} index uses no model.")
+            raise UsageError(f"An index of backend {self._backend.name!r} uses no model.")
         if ours.dim != theirs.dim or (ours.sha256 != theirs.sha256 and not self._any_model):
             raise ModelMismatchError(
                 f"{self._store.path} holds vectors of {_named(ours)}; got {_named(theirs)}. Use "
@@ -282,16 +286,16 @@ class Index:
     ) -> list[Hit]:
         """Rank documents for one query: the best ``k``, best first, ties by document id.
 
-        ``query`` is a text or its token vectors [Q, H]. A document scores as its best
-        passage. ``text=False`` leaves the passages' text out of the hits. Raises UsageError
-        for k < 1 and for a scorer that the backend does not have.
+        ``query`` is a text or its token vectors [Q, H]; a text without words finds nothing.
+        A document scores as its best passage. ``text=False`` leaves the passages' text out of
+        the hits. Raises UsageError for k < 1 and for a scorer that the backend does not have.
         """
         queries = [query] if isinstance(query, str) else [np.asarray(query)]
         return self.search_many(queries, k, scorer=scorer, threads=threads, text=text)[0]
 
     def search_many(
         self,
-        queries: Sequence[str | ArrayLike],
+        queries: Iterable[str | ArrayLike],
         k: int = 10,
         *,
         scorer: str | Scorer | None = None,
@@ -299,15 +303,16 @@ class Index:
         text: bool = True,
     ) -> list[list[Hit]]:
         """Rank documents for each query, as ``search`` does; queries share the threads."""
-        if k < 1:
-            raise UsageError(f"k must be at least 1, got {k}.")
-        if threads < 1:
-            raise UsageError(f"threads must be at least 1, got {threads}.")
+        for name, count in (("k", k), ("threads", threads)):
+            if not isinstance(count, int | np.integer) or count < 1:
+                raise UsageError(f"{name} must be at least 1, a whole number, got {count!r}.")
         if isinstance(queries, str):
             raise UsageError("search_many takes a list of queries; use search for one.")
         view = self._state
         chosen = None if scorer is None else scorers.build(scorer)
-        requests = self._requests(queries)
+        if chosen is not None and not hasattr(chosen, "score"):
+            raise UsageError(f"A scorer is a name or an object with score(), got {scorer!r}.")
+        requests = self._requests(list(queries))
 
         def rank(request: Request, inner: int) -> list[Hit]:
             passages, scores = view.searcher.rank(request, chosen, inner)
@@ -320,10 +325,9 @@ class Index:
 
     def _requests(self, queries: Sequence[str | ArrayLike]) -> list[Request]:
         texts = [query for query in queries if isinstance(query, str)]
-        encoded: Iterable[Floats | None] = [None] * len(texts)
+        vectors: Iterator[Floats | None] = iter([None] * len(texts))
         if texts and self._backend.encodes and self.encoder is not None:
-            encoded = self.encoder.encode_queries([_clean(text) for text in texts]).tokens
-        vectors = iter(encoded)
+            vectors = _meant(self.encoder.encode_queries([_clean(text) for text in texts]))
         return [
             Request(query, next(vectors))
             if isinstance(query, str)
@@ -407,6 +411,13 @@ class Index:
             "segments": len(segments),
             "bytes": sum(segment.size for segment in [*segments, *derived]),
         }
+
+
+def _meant(encoded: Encoded) -> Iterator[Floats]:
+    """Vectors of each query; none where no token stands for text, but special ones alone."""
+    for i, vectors in enumerate(encoded.tokens):
+        spans = encoded.spans[encoded.tokens.offsets[i] : encoded.tokens.offsets[i + 1]]
+        yield vectors if (spans[:, 1] > spans[:, 0]).any() else vectors[:0]
 
 
 def _clean(text: str) -> str:

@@ -36,6 +36,8 @@ WINDOW_DOCUMENTS = 256  # enough of one length to make batches of them
 WINDOW_CHARACTERS = 150_000  # about 35,000 tokens: seconds of encoding, 18 MB at width 128
 SEGMENT_BYTES = 2 << 30  # a segment is sealed beyond this
 SEGMENT_DOCUMENTS = 1 << 20  # or beyond this, so that its list of ids stays small
+ID_KEYS = ("id", "_id", "doc_id", "docid", "docno")
+TEXT_KEYS = ("text", "contents", "segment")
 UNIT = 1e-3  # a length this near to 1 is left as it is
 
 OnDuplicate = Literal["error", "skip", "replace"]
@@ -75,8 +77,9 @@ class Added:
 def as_document(record: Document | Mapping[str, Any] | Sequence[str], i: int) -> Document:
     """Read one document of a Python caller. Raises InputError that names its place."""
     if isinstance(record, Mapping):
-        doc_id = record.get("id", record.get("_id", record.get("doc_id")))
-        document = Document(doc_id, record.get("text"), record.get("title") or "")  # type: ignore[arg-type]
+        doc_id = next((record[key] for key in ID_KEYS if key in record), None)
+        text = next((record[key] for key in TEXT_KEYS if key in record), None)
+        document = Document(doc_id, text, record.get("title") or "")  # type: ignore[arg-type]
     elif isinstance(record, tuple | list) and len(record) in (2, 3):
         document = Document(*record)
     else:
@@ -134,7 +137,7 @@ class Ingest:
     def run(self, documents: Iterable[Any], vectors: Iterable[ArrayLike] | None = None) -> None:
         """Take every document; ``vectors`` [T_i, H], if given, stand beside them."""
         if vectors is not None and not self.backend.encodes:
-            raise UsageError(f"A {self.backend.name} index takes no vectors.")
+            raise UsageError(f"An index of backend {self.backend.name!r} takes no vectors.")
         rows = None if vectors is None else iter(vectors)
         if self.progress is not None:
             self.progress(self.state())
