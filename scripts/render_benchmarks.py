@@ -101,6 +101,27 @@ def encoding() -> str:
     )
 
 
+def rounding() -> str:
+    """What eight bits cost."""
+    head, *measured = lines("rounding")
+    rows = [
+        [r["collection"], f"{r['float32']:.4f}", f"{r['int8']:.4f}", f"{r['difference']:+.4f}"]
+        for r in measured
+    ]
+    return "\n\n".join(
+        [
+            "## Rounding",
+            "`tokret-mini` against the float32 weights it was made from, through the same "
+            "projection: nDCG@10 of exact MaxSim over fp16 vectors, at most 300 tokens a document. "
+            "The stated tolerance is 0.005.",
+            "```bash\n# not run: needs the collections and torch\npython scripts/bench_rounding.py "
+            "path/to/cranfield path/to/scifact > docs/benchmarks/rounding.jsonl\n```",
+            table(["nDCG@10", "float32", "int8", "difference"], rows),
+            f"Model: sha256 {head['model'][:16]}…; {machine(head['environment'])}.",
+        ]
+    )
+
+
 def kernels() -> str:
     """The kernels against NumPy and the machine's peak."""
     head, *measured = lines("kernels")
@@ -222,6 +243,7 @@ def page() -> str:
         experiment("scifact", "SciFact", scifact),
         experiment("cranfield", "Cranfield", cranfield),
         encoding(),
+        rounding(),
         kernels(),
         command_line(),
     ]

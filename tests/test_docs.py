@@ -30,6 +30,11 @@ def test_the_expectations_of_the_shipped_experiments_hold(render):
         assert record["expected"] and all(e["holds"] for e in record["expected"]), name
 
 
+def test_eight_bits_stay_within_the_stated_tolerance(render):
+    measured = render.lines("rounding")[1:]
+    assert measured and all(abs(row["difference"]) <= 0.005 for row in measured)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in LINK.findall(page.read_text()):
