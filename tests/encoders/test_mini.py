@@ -5,12 +5,14 @@ import pickle
 import shutil
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tokret import kernels
+from tokret.collections import read_corpus, sample_path
 from tokret.encoders import mini
 from tokret.encoders.base import encoders
 from tokret.encoders.mini import Mini
@@ -282,13 +284,13 @@ def fp32_vectors(texts, limit=300):
 @pytest.mark.st
 @pytest.mark.filterwarnings("default")
 def test_eight_bits_agree_with_the_float32_model(encoder):
-    texts = [*TEXTS, " ".join(TEXTS * 5)]
+    abstracts = [d.contents for d in islice(read_corpus(sample_path()), 24)]
+    texts = [*abstracts, *TEXTS, " ".join(TEXTS * 5)]
     exact = fp32_vectors(texts)
     out = encoder.encode_documents(texts)
     np.testing.assert_array_equal(np.concatenate([ids for ids, _ in exact]), out.token_ids)
     cosines = (np.concatenate([rows for _, rows in exact]) * out.tokens.vectors).sum(axis=1)
-    # Short odd texts round worst; over whole abstracts the mean is 0.997, the first percent 0.992.
-    assert cosines.mean() > 0.996 and np.quantile(cosines, 0.01) > 0.985
+    assert cosines.mean() > 0.997 and np.quantile(cosines, 0.01) > 0.99
     docs = type(out.tokens).of([rows for _, rows in exact])
     queries = fp32_vectors(QUERIES, 64)
     for (_, query), ours in zip(queries, encoder.encode_queries(QUERIES).tokens, strict=True):
