@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from tokret.indexes.files import Array
-from tokret.indexes.segment import Layout, SegmentWriter
-from tokret.indexes.store import Snapshot
+from tokret.indexes.manifest import Manifest
+from tokret.indexes.segment import Layout
+from tokret.indexes.store import Snapshot, Store
 from tokret.registry import Registry
 from tokret.scoring import Scorer
 from tokret.types import Floats, Ints, Match, Tokens
+
+Report = Callable[[str, int, int], None]  # a step, how much of it is done, of how much
 
 
 class Request(NamedTuple):
@@ -57,18 +61,13 @@ class Backend(Protocol):
         """Rows of those columns for a batch of float32 tokens."""
         ...
 
-    def derive(self, snapshot: Snapshot, writer: SegmentWriter | None) -> dict[str, object] | None:
-        """Build what belongs to all segments together.
+    def settle(self, store: Store, draft: Manifest, report: Report | None = None) -> Manifest:
+        """Bring the next version to the form that is searched, before it is committed.
 
-        Called before each commit: first with no writer, to learn whether there is
-        anything to build (not None), then with the writer of its own segment, laid out by
-        ``derived_layout``. The returned values are kept in the description.
+        May replace segments by others that it writes, and set ``derived``, the segment of
+        what belongs to all of them together. ``report`` is told the step, how much of it is
+        done, and of how much.
         """
-        ...
-
-    @property
-    def derived_layout(self) -> Layout:
-        """Columns of what ``derive`` writes."""
         ...
 
     def matches(self, query: str, text: str) -> list[Match]:

@@ -13,16 +13,17 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from tokret.errors import IndexCorruptError, UsageError
-from tokret.indexes.base import Request, backends
+from tokret.indexes.base import Report, Request, backends
 from tokret.indexes.files import Array
+from tokret.indexes.manifest import Entry, Manifest
 from tokret.indexes.segment import Layout, Segment, SegmentWriter
-from tokret.indexes.store import Snapshot
+from tokret.indexes.store import Snapshot, Store
 from tokret.registry import Spec, did_you_mean
 from tokret.scoring import Scorer
 from tokret.types import Floats, Ints, Match, Tokens
@@ -113,12 +114,21 @@ class Bm25(Spec):
         found = self._analyse([word.group() for word in words])
         return [(word, stem) for word, stems in zip(words, found, strict=True) for stem in stems]
 
-    def derive(self, snapshot: Snapshot, writer: SegmentWriter | None) -> dict[str, object] | None:
+    def settle(self, store: Store, draft: Manifest, report: Report | None = None) -> Manifest:
         """Score every (term, document) pair of the live documents."""
+        snapshot = store.snapshot(replace(draft, derived=None))
         if snapshot.documents == 0:
-            return None
-        if writer is None:
-            return {}
+            return snapshot.manifest
+        writer = SegmentWriter(store.new_segment_path(), "derived", self.derived_layout)
+        try:
+            extra = self._score(snapshot, writer)
+            derived = Entry.from_dict(writer.seal(extra=extra), writer.path.name)
+        except BaseException:
+            writer.discard()
+            raise
+        return replace(draft, derived=derived)
+
+    def _score(self, snapshot: Snapshot, writer: SegmentWriter) -> dict[str, object]:
         bm25s = _bm25s()
         vocabulary: dict[str, int] = {}
         rows: list[Array] = []

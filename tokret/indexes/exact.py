@@ -8,15 +8,15 @@ Costs   4, 2 or 1 bytes a component on disk; a query reads every vector once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from tokret.errors import IndexCorruptError, InputError, UsageError
-from tokret.indexes.base import Request, backends
+from tokret.indexes.base import Report, Request, backends
 from tokret.indexes.files import Array
-from tokret.indexes.segment import Layout, Segment, SegmentWriter
-from tokret.indexes.store import Snapshot
+from tokret.indexes.manifest import Manifest
+from tokret.indexes.segment import Layout, Segment
+from tokret.indexes.store import Snapshot, Store
 from tokret.registry import Spec
 from tokret.scoring import MaxSim, Part, Scorer
 from tokret.types import DTYPES, Dtype, Floats, Ints, Match, Tokens
@@ -45,10 +45,9 @@ class Exact(Spec):
         scales = {} if stored.scales is None else {"scales": stored.scales}
         return {"vectors": stored.vectors, **scales}
 
-    def derive(self, snapshot: Snapshot, writer: SegmentWriter | None) -> None:
-        """There is nothing beyond the segments."""
-
-    derived_layout: ClassVar[Layout] = {}
+    def settle(self, store: Store, draft: Manifest, report: Report | None = None) -> Manifest:
+        """Segments are searched as they were written."""
+        return draft
 
     def matches(self, query: str, text: str) -> list[Match]:
         """Matches are between vectors here."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from tokret.indexes.base import Backend
+from tokret.indexes.base import Backend, Report
 from tokret.indexes.manifest import Entry, Manifest
-from tokret.indexes.segment import SegmentWriter
 from tokret.indexes.store import Snapshot, Store
 
 
@@ -26,19 +26,20 @@ def surviving(store: Store, snapshot: Snapshot, gone: Mapping[str, set[int]]) ->
     return entries
 
 
-def publish(store: Store, backend: Backend, base: Manifest, entries: Iterable[Entry]) -> None:
-    """Commit ``entries`` as the version after ``base``, with what belongs to them all."""
-    draft = replace(base, version=base.version + 1, segments=tuple(entries), derived=None)
-    snapshot = store.snapshot(draft)
-    if backend.derive(snapshot, None) is None:
-        store.commit(draft)
-        return
-    writer = SegmentWriter(store.new_segment_path(), "derived", backend.derived_layout)
+def publish(
+    store: Store,
+    backend: Backend,
+    base: Manifest,
+    entries: Iterable[Entry],
+    report: Report | None = None,
+) -> None:
+    """Commit ``entries`` as the version after ``base``, brought to the form of the backend."""
+    draft = replace(base, version=base.version + 1, segments=tuple(entries))
+    there = set(store.segment_ids())
     try:
-        extra = backend.derive(snapshot, writer) or {}
-        derived = Entry.from_dict(writer.seal(extra=extra), writer.path.name)
-        store.commit(replace(draft, derived=derived))
+        store.commit(backend.settle(store, draft, report))
     except BaseException:
-        if store.version() != draft.version:
-            writer.discard()
+        if not store.exists() or store.version() != draft.version:
+            for name in set(store.segment_ids()) - there:
+                shutil.rmtree(store.segments / name, ignore_errors=True)
         raise

@@ -183,6 +183,12 @@ class Store:
         alive[gone] = False
         return alive
 
+    def segment_ids(self) -> list[str]:
+        """Names of the segments' folders that there are, committed or not."""
+        if not self.segments.is_dir():
+            return []
+        return [p.name for p in self.segments.iterdir() if SEGMENT_ID.fullmatch(p.name)]
+
     def new_segment_path(self) -> Path:
         """A folder for a segment that is yet to be written."""
         return self.segments / f"seg-{secrets.token_hex(8)}"
@@ -215,10 +221,9 @@ class Store:
             forms = (MANIFEST_NAME, DELETES_NAME, TEMPORARY)
             if path.name not in keep and any(form.fullmatch(path.name) for form in forms):
                 path.unlink(missing_ok=True)
-        if self.segments.is_dir():
-            for path in self.segments.iterdir():
-                if SEGMENT_ID.fullmatch(path.name) and path.name not in segments:
-                    shutil.rmtree(path, ignore_errors=True)
+        for segment in self.segment_ids():
+            if segment not in segments:
+                shutil.rmtree(self.segments / segment, ignore_errors=True)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
