@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from tokret.indexes.files import Array
 from tokret.indexes.manifest import Manifest
-from tokret.indexes.segment import Layout
+from tokret.indexes.segment import Layout, SegmentWriter
 from tokret.indexes.store import Snapshot, Store
 from tokret.registry import Registry
 from tokret.scoring import Scorer
@@ -59,6 +59,14 @@ class Backend(Protocol):
 
     def columns(self, tokens: Tokens) -> dict[str, Array]:
         """Rows of those columns for a batch of float32 tokens."""
+        ...
+
+    def finish(self, writer: SegmentWriter) -> None:
+        """Add what a segment needs beyond its rows, before it is sealed.
+
+        Called when all rows are there, those of documents as they came or copied from
+        other segments; ``writer.map`` gives them back and ``writer.add_columns`` adds more.
+        """
         ...
 
     def settle(self, store: Store, draft: Manifest, report: Report | None = None) -> Manifest:

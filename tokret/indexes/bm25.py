@@ -114,6 +114,9 @@ class Bm25(Spec):
         found = self._analyse([word.group() for word in words])
         return [(word, stem) for word, stems in zip(words, found, strict=True) for stem in stems]
 
+    def finish(self, writer: SegmentWriter) -> None:
+        """Texts are all it needs."""
+
     def settle(self, store: Store, draft: Manifest, report: Report | None = None) -> Manifest:
         """Score every (term, document) pair of the live documents."""
         snapshot = store.snapshot(replace(draft, derived=None))

@@ -15,7 +15,7 @@ from tokret.errors import IndexCorruptError, InputError, UsageError
 from tokret.indexes.base import Report, Request, backends
 from tokret.indexes.files import Array
 from tokret.indexes.manifest import Manifest
-from tokret.indexes.segment import Layout, Segment
+from tokret.indexes.segment import Layout, Segment, SegmentWriter
 from tokret.indexes.store import Snapshot, Store
 from tokret.registry import Spec
 from tokret.scoring import MaxSim, Part, Scorer
@@ -44,6 +44,9 @@ class Exact(Spec):
         stored = tokens.to(self.dtype)
         scales = {} if stored.scales is None else {"scales": stored.scales}
         return {"vectors": stored.vectors, **scales}
+
+    def finish(self, writer: SegmentWriter) -> None:
+        """Vectors are all it needs."""
 
     def settle(self, store: Store, draft: Manifest, report: Report | None = None) -> Manifest:
         """Segments are searched as they were written."""

@@ -11,10 +11,11 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +32,7 @@ SMALL = 1 << 16  # bytes up to which a column is held in memory; a larger one is
 COLUMN_DTYPES = ("|u1", "|i1", "<f2", "<f4", "<i4", "<i8", "<u8")
 
 Array = NDArray[Any]
+Ranges = Sequence[tuple[int, int]]
 
 
 def block_digest(block: bytes | memoryview) -> str:
@@ -196,6 +198,36 @@ class Column:
         """Read the array into memory, every digest checked."""
         return self.checked(self.hold(path), path)
 
+    def read_rows(self, path: Path, ranges: Ranges) -> Iterator[Array]:
+        """Read ranges of rows, rising, a few blocks at a time; each digest is checked.
+
+        Bytes are given away only once the whole block that they lie in has been found good.
+        """
+        self.check_size(path)
+        row = np.dtype(self.dtype).itemsize * math.prod(self.shape[1:])
+        parts, size = [b""], 0
+        at, block = -1, b""
+        with open(path, "rb") as file:
+            for first, last in ranges:
+                for i in range(first * row // BLOCK, -(-last * row // BLOCK)):
+                    if i != at:
+                        file.seek(i * BLOCK)
+                        at, block = i, file.read(BLOCK)
+                        self._check_block(i, block, path)
+                    begin = max(first * row - i * BLOCK, 0)
+                    parts.append(block[begin : last * row - i * BLOCK])
+                    size += len(parts[-1])
+                    if size >= BLOCK:  # the end of a row may lie in the next block
+                        data = b"".join(parts)
+                        whole = size // row * row
+                        yield self._rows(data[:whole])
+                        parts, size = [data[whole:]], size - whole
+        if size:
+            yield self._rows(b"".join(parts))
+
+    def _rows(self, data: bytes) -> Array:
+        return np.frombuffer(data, self.dtype).reshape(-1, *self.shape[1:])
+
     def hold(self, path: Path) -> Array:
         """Take hold of the array, read-only; only its size is checked.
 
@@ -214,12 +246,15 @@ class Column:
         """Copy an array that ``hold`` gave into memory, every digest checked."""
         copy = held.copy()
         data = copy.reshape(-1).view(np.uint8)
-        for i, want in enumerate(self.blocks):
-            if block_digest(data[i * BLOCK : (i + 1) * BLOCK].data) != want:
-                raise IndexCorruptError(
-                    f"{path}: damaged between byte {i * BLOCK} and {(i + 1) * BLOCK}."
-                )
+        for i in range(len(self.blocks)):
+            self._check_block(i, data[i * BLOCK : (i + 1) * BLOCK].data, path)
         return copy
+
+    def _check_block(self, i: int, block: bytes | memoryview, path: Path) -> None:
+        if block_digest(block) != self.blocks[i]:
+            raise IndexCorruptError(
+                f"{path}: damaged between byte {i * BLOCK} and {(i + 1) * BLOCK}."
+            )
 
 
 @dataclass
@@ -258,6 +293,14 @@ class ColumnWriter:
         for at in range(0, whole, BLOCK):
             self.blocks.append(block_digest(view[at : at + BLOCK]))
         self._tail = bytes(view[whole:])
+
+    def map(self) -> Array:
+        """What was appended so far, read-only, as it lies on disk."""
+        self._file.flush()
+        shape = (self.rows,) if self.width is None else (self.rows, self.width)
+        if self.rows * self.row_bytes == 0:
+            return np.empty(shape, self.dtype)
+        return np.asarray(np.memmap(self.path, self.dtype, "r", shape=shape))
 
     def sync(self) -> None:
         """Make what was appended survive a power cut."""

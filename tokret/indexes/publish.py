@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from tokret.indexes.base import Backend, Report
+from tokret.indexes.compact import tiers
 from tokret.indexes.manifest import Entry, Manifest
+from tokret.indexes.merge import Plan, merge_planned
 from tokret.indexes.store import Snapshot, Store
 
 
@@ -32,11 +34,16 @@ def publish(
     base: Manifest,
     entries: Iterable[Entry],
     report: Report | None = None,
+    plan: Plan = tiers,
 ) -> None:
-    """Commit ``entries`` as the version after ``base``, brought to the form of the backend."""
+    """Commit ``entries`` as the version after ``base``, brought to the form of the backend.
+
+    ``plan`` says which of them are first merged.
+    """
     draft = replace(base, version=base.version + 1, segments=tuple(entries))
     there = set(store.segment_ids())
     try:
+        draft = merge_planned(store, backend, draft, plan, report)
         store.commit(backend.settle(store, draft, report))
     except BaseException:
         if not store.exists() or store.version() != draft.version:

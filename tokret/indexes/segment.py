@@ -55,6 +55,12 @@ BESIDE = (  # columns with a row for each document, each passage, each token
     ("passage_spans", "token_ends"),
     ("token_spans", "token_ids", "vectors", "scales"),
 )
+ENDS = {  # a column of ends, and the column in which they lie
+    "doc_id_ends": "doc_ids",
+    "text_ends": "texts",
+    "passage_ends": "passage_spans",
+    "token_ends": "token_ids",
+}
 COLUMN_NAME = re.compile(r"[a-z][a-z_]{0,62}")
 
 
@@ -110,6 +116,16 @@ class SegmentWriter:
         """Append rows to some columns."""
         for name, rows in values.items():
             self.columns[name].append(rows)
+
+    def add_columns(self, layout: Layout, **values: Array) -> None:
+        """Write columns whole that the segment did not begin with, such as derived ones."""
+        for name, (dtype, width) in layout.items():
+            self.columns[name] = ColumnWriter(self.path / f"{name}.bin", dtype, width)
+            self.columns[name].append(values[name])
+
+    def map(self, name: str) -> Array:
+        """What a column holds so far, read-only, as it lies on disk."""
+        return self.columns[name].map()
 
     def rows(self, name: str) -> int:
         """Rows that a column holds so far."""
@@ -180,16 +196,21 @@ class SegmentWriter:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def seal(
-        self, ids: Sequence[str] | None = None, extra: Mapping[str, object] | None = None
+        self,
+        ids: Sequence[str] | Array | None = None,
+        extra: Mapping[str, object] | None = None,
     ) -> dict[str, Any]:
         """Finish the segment; returns the entry by which a manifest names it.
 
-        ``ids`` of its documents make it searchable by id; ``extra`` is kept in the
-        description.
+        ``ids`` of its documents, or an array of their hashes, make it searchable by id;
+        ``extra`` is kept in the description.
         """
         described = {name: column.close() for name, column in self.columns.items()}
         if ids is not None:
-            hashes = np.array([id_hash(doc_id) for doc_id in ids], np.uint64)
+            if isinstance(ids, np.ndarray):
+                hashes = ids
+            else:
+                hashes = np.array([id_hash(doc_id) for doc_id in ids], np.uint64)
             order = np.argsort(hashes, kind="stable")
             for name, values in (("id_hashes", hashes[order]), ("id_order", order)):
                 dtype, width = LOOKUP_COLUMNS[name]
@@ -253,13 +274,18 @@ class Segment:
             if len(set(rows.values())) > 1:
                 raise IndexCorruptError(f"{path / DESCRIPTION}: unequal numbers of rows: {rows}.")
 
-    def expect(self, layout: Layout) -> None:
-        """Refuse a segment without these columns, or with one of another dtype or width."""
+    def expect(self, layout: Layout, rows: int | None = None) -> None:
+        """Refuse a segment without these columns, or with one of another dtype or shape."""
         for name, (dtype, width) in layout.items():
             column, wanted = self._column(name), () if width is None else (width,)
-            if column.dtype != dtype or column.shape[1:] != wanted:
+            if (
+                column.dtype != dtype
+                or column.shape[1:] != wanted
+                or (rows is not None and column.shape[0] != rows)
+            ):
+                shape = ["rows" if rows is None else rows, *wanted]
                 raise IndexCorruptError(
-                    f"{self.path / DESCRIPTION}: {name} must be {dtype} {['rows', *wanted]}, "
+                    f"{self.path / DESCRIPTION}: {name} must be {dtype} {shape}, "
                     f"got {column.dtype} {list(column.shape)}."
                 )
 
@@ -328,6 +354,13 @@ class Segment:
     def token_offsets(self) -> Ints:
         """First token of each passage, and their number [N + 1]."""
         return self.read_offsets("token_ends", self.tokens)
+
+    def hashes(self) -> Array:
+        """Hash of each document's id."""
+        ranked, order = self._lookup
+        out = np.empty(self.documents, np.uint64)
+        out[order] = ranked
+        return out
 
     @cached_property
     def _lookup(self) -> tuple[Array, Array]:

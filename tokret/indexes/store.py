@@ -20,6 +20,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -75,6 +76,8 @@ class Store:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.segments = self.path / "segments"
+        # Segments never change, so one that somebody holds need not be opened again.
+        self._held: WeakValueDictionary[tuple[str, str], Segment] = WeakValueDictionary()
 
     def exists(self) -> bool:
         """Whether a version has been committed here."""
@@ -159,7 +162,7 @@ class Store:
 
     def snapshot(self, manifest: Manifest) -> Snapshot:
         """Open what a manifest names, committed or not."""
-        segments = [Segment(self.segments / e.id, vars(e)) for e in manifest.segments]
+        segments = [self.segment(entry) for entry in manifest.segments]
         alive = [
             self._alive(entry, segment)
             for entry, segment in zip(manifest.segments, segments, strict=True)
@@ -170,8 +173,16 @@ class Store:
             manifest,
             tuple(segments),
             tuple(alive),
-            None if derived is None else Segment(self.segments / derived.id, vars(derived)),
+            None if derived is None else self.segment(derived),
         )
+
+    def segment(self, entry: Entry) -> Segment:
+        """Open a segment, or give the one that is already held."""
+        held = self._held.get((entry.id, entry.sha256))
+        if held is None:
+            held = Segment(self.segments / entry.id, vars(entry))
+            self._held[entry.id, entry.sha256] = held
+        return held
 
     def _alive(self, entry: Entry, segment: Segment) -> Mask | None:
         if entry.deletes is None or entry.deletes_column is None:
