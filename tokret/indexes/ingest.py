@@ -173,13 +173,14 @@ class Ingest:
         """Finish the segment being written, if any."""
         if self.writer is None:
             return
+        self.backend.finish(self.writer)
         entry = Entry.from_dict(self.writer.seal(self._ids), self.writer.path.name)
         self._sealed(entry)
         self.writer, self._ids, self._places = None, [], {}
 
     def _sealed(self, entry: Entry) -> None:
         self.sealed.append(entry)
-        self._segments.append(Segment(self.store.segments / entry.id, vars(entry)))
+        self._segments.append(self.store.segment(entry))
 
     def abandon(self) -> None:
         """Close the files and leave them, to be gone on with."""
