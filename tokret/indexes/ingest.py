@@ -41,6 +41,7 @@ TEXT_KEYS = ("text", "contents", "segment")
 UNIT = 1e-3  # a length this near to 1 is left as it is
 
 OnDuplicate = Literal["error", "skip", "replace"]
+Missing = Literal["add", "error"]
 
 
 class Interrupted(TokretError):
@@ -115,24 +116,27 @@ class Ingest:
     settings: Settings
     on_duplicate: OnDuplicate = "error"
     before: Snapshot | None = None  # what is there already
+    missing: Missing = "add"  # what becomes of a document whose id is not there
     stop: Callable[[], bool] | None = None
     progress: Callable[[Progress], None] | None = None
     checkpoint: Callable[[], None] | None = None  # called when all appended rows are whole
     added: Added = field(default_factory=Added)
     consumed: int = 0  # documents taken from the stream
+    overhead: int | None = None  # tokens that the encoder adds to any text, once known
 
     def __post_init__(self) -> None:
         if self.on_duplicate not in get_args(OnDuplicate):
             raise UsageError(
                 f"on_duplicate must be 'error', 'skip' or 'replace', got {self.on_duplicate!r}."
             )
+        if self.missing not in get_args(Missing):
+            raise UsageError(f"missing must be 'add' or 'error', got {self.missing!r}.")
         self.sealed: list[Entry] = []
         self.deleted: dict[str, set[int]] = {}  # segment id -> documents replaced meanwhile
         self.writer: SegmentWriter | None = None
         self._ids: list[str] = []  # of the segment being written
         self._places: dict[str, int] = {}  # the same, the other way round
         self._segments: list[Segment] = []  # the sealed ones, opened
-        self._overhead: int | None = None  # tokens that the encoder adds to any text
 
     def run(self, documents: Iterable[Any], vectors: Iterable[ArrayLike] | None = None) -> None:
         """Take every document; ``vectors`` [T_i, H], if given, stand beside them."""
@@ -321,10 +325,10 @@ class Ingest:
 
     def _budget(self, encoder: Encoder) -> int:
         """Tokens of text in a passage, beside those that the encoder adds to any."""
-        if self._overhead is None:
-            self._overhead = len(encoder.encode_documents([""]).tokens.vectors)
+        if self.overhead is None:
+            self.overhead = len(encoder.encode_documents([""]).tokens.vectors)
         limit = self.settings.max_tokens or encoder.max_tokens
-        budget = max(1, min(limit, encoder.max_tokens) - self._overhead)
+        budget = max(1, min(limit, encoder.max_tokens) - self.overhead)
         if self.settings.overlap >= budget:  # said at once, not at the first long document
             raise UsageError(
                 f"overlap must be less than a passage's {budget} tokens, got "
@@ -375,6 +379,11 @@ class Ingest:
                 keep.pop(doc_id, None)
                 if place is not None:
                     self.deleted.setdefault(place[0], set()).add(place[1])
+            elif self.missing == "error":
+                raise InputError(
+                    f"Document {self.consumed + i}: there is no {doc_id!r:.200} to replace. Give "
+                    "only ids that are there, or missing='add'."
+                )
             keep[doc_id] = i
         return list(keep.values())
 
