@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -23,9 +24,11 @@ from tokret.errors import (
     ModelMismatchError,
     UsageError,
 )
-from tokret.indexes.base import Backend, Request, backends
-from tokret.indexes.ingest import Added, Ingest, OnDuplicate, Progress, unit_rows
+from tokret.indexes.base import Backend, Report, Request, backends
+from tokret.indexes.compact import Compacted, worthwhile
+from tokret.indexes.ingest import Added, Ingest, Missing, OnDuplicate, Progress, unit_rows
 from tokret.indexes.manifest import FORMAT, Manifest, Settings
+from tokret.indexes.merge import sources
 from tokret.indexes.publish import publish, surviving
 from tokret.indexes.store import Snapshot, Store
 from tokret.indexes.verify import verify as damages_of
@@ -57,6 +60,7 @@ class Index:
         self._store = store
         self._any_model = any_model
         self._guard = threading.Lock()
+        self._overhead: int | None = None  # tokens that the encoder adds to any text
         snapshot = store.open()
         self._backend = _backend_of(snapshot)
         self._view: View | None = View.of(snapshot, self._backend)
@@ -219,6 +223,34 @@ class Index:
         encoding. An id that is there already is an error, or is skipped, or replaces.
         Raises InputError that names the document, LockedError, Interrupted.
         """
+        return self._ingested(documents, vectors, on_duplicate, "add", progress, stop)
+
+    def update(
+        self,
+        documents: Iterable[Any],
+        *,
+        vectors: Iterable[ArrayLike] | None = None,
+        missing: Missing = "add",
+        progress: Callable[[Progress], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Added:
+        """Put documents in the place of those with their ids, in one commit.
+
+        Takes documents and vectors as ``add`` does. A document whose id is not there is
+        added, or with ``missing="error"`` refused; of two with one id the later counts.
+        Raises InputError that names the document, LockedError, Interrupted.
+        """
+        return self._ingested(documents, vectors, "replace", missing, progress, stop)
+
+    def _ingested(
+        self,
+        documents: Iterable[Any],
+        vectors: Iterable[ArrayLike] | None,
+        on_duplicate: OnDuplicate,
+        missing: Missing,
+        progress: Callable[[Progress], None] | None,
+        stop: Callable[[], bool] | None,
+    ) -> Added:
         model = self.encoder if self._backend.encodes else None
         with self._store.lock():
             before = self._current()
@@ -229,8 +261,10 @@ class Index:
                 before.manifest.settings,
                 on_duplicate,
                 before=before,
+                missing=missing,
                 progress=progress,
                 stop=stop,
+                overhead=self._overhead,
             )
             try:
                 ingest.run(documents, vectors)
@@ -243,6 +277,7 @@ class Index:
                 if self._store.version() == before.manifest.version:
                     ingest.discard()
                 raise
+        self._overhead = ingest.overhead
         self.refresh()
         return ingest.added
 
@@ -272,6 +307,27 @@ class Index:
                 publish(self._store, self._backend, before.manifest, entries)
         self.refresh()
         return sum(map(len, gone.values()))
+
+    def compact(self, *, force: bool = False, progress: Report | None = None) -> Compacted:
+        """Drop the rows of deleted documents and join small segments, in one commit.
+
+        Segments are written anew where a fifth of their documents is deleted, or where they
+        are small and there is another to join; ``force`` leaves no deleted row. Every answer
+        stays the same, and readers keep the version they opened. ``progress`` is told a step,
+        how much of it is done, and of how much. Raises IndexCorruptError for a segment whose
+        bytes are not what was written, with nothing changed; LockedError.
+        """
+        with self._store.lock():
+            before = self._current()
+            plan = partial(worthwhile, force=force)
+            if plan(sources(before)):
+                entries = before.manifest.segments
+                publish(self._store, self._backend, before.manifest, entries, progress, plan)
+        self.refresh()
+        after = self._state.snapshot
+        return Compacted(
+            after.documents, before.size, after.size, len(before.segments), len(after.segments)
+        )
 
     # -- asking -----------------------------------------------------------------------
 
@@ -396,7 +452,6 @@ class Index:
         snapshot = self._state.snapshot
         manifest, segments = snapshot.manifest, snapshot.segments
         stored = sum(segment.documents for segment in segments)
-        derived = [snapshot.derived] if snapshot.derived else []
         return {
             "path": str(snapshot.path),
             "format": FORMAT,
@@ -409,7 +464,7 @@ class Index:
             "passages": sum(segment.passages for segment in segments),
             "tokens": sum(segment.tokens for segment in segments),
             "segments": len(segments),
-            "bytes": sum(segment.size for segment in [*segments, *derived]),
+            "bytes": snapshot.size,
         }
 
 

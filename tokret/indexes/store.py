@@ -61,6 +61,12 @@ class Snapshot:
             for segment, alive in zip(self.segments, self.alive, strict=True)
         )
 
+    @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        derived = [self.derived] if self.derived else []
+        return sum(segment.size for segment in [*self.segments, *derived])
+
     def find(self, doc_id: str) -> tuple[int, int] | None:
         """The segment and the number of the live document with this id."""
         for s, (segment, alive) in enumerate(zip(self.segments, self.alive, strict=True)):
