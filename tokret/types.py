@@ -8,7 +8,7 @@ Axes are named once, here, and keep their letters everywhere:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tokret.errors import InputError
+from tokret.fields import Fields, Value
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -29,12 +30,16 @@ DTYPES: dict[Dtype, np.dtype[Any]] = {
 }
 
 
+NO_FIELDS = Fields()
+
+
 class Document(NamedTuple):
-    """One record of a corpus, as its file gave it."""
+    """One record of a corpus, as its file gave it; ``fields`` is its metadata."""
 
     doc_id: str
     text: str
     title: str = ""
+    fields: Mapping[str, Value] = NO_FIELDS
 
     @property
     def contents(self) -> str:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, get_args
 
 from tokret.collections import irds
 from tokret.collections.files import (
@@ -25,6 +25,8 @@ from tokret.collections.files import (
     where,
 )
 from tokret.collections.formats import RECORD_SUFFIXES, records
+from tokret.collections.metadata import OnMetadata
+from tokret.collections.metadata import metadata as metadata_of
 from tokret.collections.records import (
     ID_FIELDS,
     TEXT_FIELDS,
@@ -37,6 +39,7 @@ from tokret.collections.records import (
     without_nul,
 )
 from tokret.errors import InputError, UsageError
+from tokret.fields import Fields
 from tokret.types import Document
 
 OnError = Literal["fail", "skip", "quarantine"]
@@ -54,12 +57,15 @@ class CorpusStats:
     """What a reader has done so far; read it while the stream runs.
 
     ``bytes_read`` counts the files as they lie, compressed or not, towards
-    ``total_bytes``, which is None where it cannot be known.
+    ``total_bytes``, which is None where it cannot be known. ``fields_left_out`` counts
+    what ``metadata="lenient"`` passed over, of which ``field_fault`` is the first.
     """
 
     read: int = 0
     skipped: int = 0
     quarantined: int = 0
+    fields_left_out: int = 0
+    field_fault: str = ""
     bytes_read: int = 0
     total_bytes: int | None = None
     file: str = ""
@@ -78,6 +84,7 @@ def read_corpus(
     quarantine: str | Path | None = None,
     encoding_errors: Encoding = "strict",
     max_line_bytes: int = MAX_LINE_BYTES,
+    metadata: OnMetadata = "strict",
     stats: CorpusStats | None = None,
 ) -> Iterator[Document]:
     """Stream the documents of ``source``; the files are found at the call.
@@ -86,7 +93,10 @@ def read_corpus(
     with ``stats.location``. A record that cannot be read fails, is skipped and counted, or
     goes with its reason to the JSONL file ``quarantine``. ``encoding_errors`` settles bytes
     that are not UTF-8, NULs of plain text and lone surrogates: "strict" makes them a fault,
-    "replace" puts U+FFFD, "skip" counts and leaves the record out.
+    "replace" puts U+FFFD, "skip" counts and leaves the record out. An object ``metadata``
+    (or ``fields``) of a JSON record becomes the document's fields; one that holds more than
+    texts, numbers, true, false and lists of these is a fault, unless ``metadata`` is
+    "lenient", which leaves those values out and counts them, or "ignore".
 
     Raises InputError with file and line, for a source without documents too; UsageError for
     policies that do not fit together; MissingExtraError for an ir_datasets id without it.
@@ -99,10 +109,12 @@ def read_corpus(
         raise UsageError(
             f"encoding_errors must be strict, replace or skip; got {encoding_errors!r}."
         )
+    if metadata not in get_args(OnMetadata):
+        raise UsageError(f"metadata must be strict, lenient or ignore; got {metadata!r}.")
     if max_line_bytes < 1:
         raise UsageError(f"max_line_bytes must be at least 1; got {max_line_bytes}.")
     stats = stats if stats is not None else CorpusStats()
-    reader = _Reader(stats, on_error, encoding_errors, max_line_bytes)
+    reader = _Reader(stats, on_error, encoding_errors, max_line_bytes, metadata)
     if irds.is_id(source):
         documents = irds.documents(str(source))
         stats.file = str(source)
@@ -187,10 +199,15 @@ class _Reader:
     """One pass over a corpus with its policies."""
 
     def __init__(
-        self, stats: CorpusStats, on_error: OnError, encoding: Encoding, limit: int
+        self,
+        stats: CorpusStats,
+        on_error: OnError,
+        encoding: Encoding,
+        limit: int,
+        metadata: OnMetadata,
     ) -> None:
         self._stats, self._on_error = stats, on_error
-        self._encoding, self._limit = encoding, limit
+        self._encoding, self._limit, self._metadata = encoding, limit, metadata
         self._quarantine: IO[str] | None = None
 
     def run(
@@ -260,12 +277,20 @@ class _Reader:
             raise record
         doc_id = field(record, ID_FIELDS, "id", self._encoding)
         text = field(record, TEXT_FIELDS, "text", self._encoding)
-        if record.get("title") is None:
-            return Document(doc_id, text)
-        title = field(record, ("title",), "title", self._encoding)
-        if record.get("contents") is not None and text.startswith(title):
-            title = ""  # contents is the whole by definition, its title included
-        return Document(doc_id, text, title)
+        title = ""
+        if record.get("title") is not None:
+            title = field(record, ("title",), "title", self._encoding)
+            if record.get("contents") is not None and text.startswith(title):
+                title = ""  # contents is the whole by definition, its title included
+        return Document(doc_id, text, title, self._fields(record))
+
+    def _fields(self, record: Record) -> Fields:
+        fields, left_out = metadata_of(record, self._metadata, self._encoding)
+        stats = self._stats
+        if left_out and not stats.field_fault:
+            stats.field_fault = f"{stats.location}: {left_out[0]}"
+        stats.fields_left_out += len(left_out)
+        return fields
 
     def _count(self, size: int) -> None:
         self._stats.bytes_read += size

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,9 +23,10 @@ from numpy.typing import ArrayLike
 from tokret.encoders.base import Encoder, Identity
 from tokret.errors import IndexCorruptError, IndexStateError, UsageError
 from tokret.indexes.base import Backend, backends
+from tokret.indexes.documents import as_document
 from tokret.indexes.files import read_json, to_json, write_atomically
 from tokret.indexes.index import encoder_for
-from tokret.indexes.ingest import Added, Ingest, Interrupted, OnDuplicate, Progress, as_document
+from tokret.indexes.ingest import Added, Ingest, Interrupted, OnDuplicate, Progress
 from tokret.indexes.manifest import MANIFEST_NAME, Manifest, Settings
 from tokret.indexes.publish import publish
 from tokret.indexes.store import BUILD, Store
@@ -134,8 +136,11 @@ class _Stream:
         for record in self._documents:
             document = as_document(record, self._count)
             link = hashlib.blake2b(self._chain, digest_size=16)
-            for field in document:
-                data = field.encode()
+            parts = [document.doc_id, document.text, document.title]
+            if document.fields:  # without, the digest is that of builds before there were any
+                parts.append(json.dumps(document.fields))
+            for part in parts:
+                data = part.encode()
                 link.update(len(data).to_bytes(8, "little") + data)
             self._chain = link.digest()
             self._count += 1

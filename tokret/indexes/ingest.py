@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Literal, NamedTuple, get_args
@@ -20,6 +20,7 @@ from tokret.encoders.base import Encoder, Spans
 from tokret.encoders.passages import split
 from tokret.errors import InputError, TokretError, UsageError
 from tokret.indexes.base import Backend
+from tokret.indexes.documents import as_document
 from tokret.indexes.files import Array
 from tokret.indexes.manifest import SEGMENT_ID, Entry, Settings
 from tokret.indexes.segment import (
@@ -36,8 +37,6 @@ WINDOW_DOCUMENTS = 256  # enough of one length to make batches of them
 WINDOW_CHARACTERS = 150_000  # about 35,000 tokens: seconds of encoding, 18 MB at width 128
 SEGMENT_BYTES = 2 << 30  # a segment is sealed beyond this
 SEGMENT_DOCUMENTS = 1 << 20  # or beyond this, so that its list of ids stays small
-ID_KEYS = ("id", "_id", "doc_id", "docid", "docno")
-TEXT_KEYS = ("text", "contents", "segment")
 UNIT = 1e-3  # a length this near to 1 is left as it is
 
 OnDuplicate = Literal["error", "skip", "replace"]
@@ -73,37 +72,6 @@ class Added:
     skipped: int = 0  # documents left out because their id was there
     replaced: int = 0  # documents that took the place of an older one
     empty: int = 0  # documents without any text
-
-
-def as_document(record: Document | Mapping[str, Any] | Sequence[str], i: int) -> Document:
-    """Read one document of a Python caller. Raises InputError that names its place."""
-    if isinstance(record, Mapping):
-        doc_id = next((record[key] for key in ID_KEYS if key in record), None)
-        text = next((record[key] for key in TEXT_KEYS if key in record), None)
-        document = Document(doc_id, text, record.get("title") or "")  # type: ignore[arg-type]
-    elif isinstance(record, tuple | list) and len(record) in (2, 3):
-        document = Document(*record)
-    else:
-        raise InputError(
-            f"Document {i} must be a Document, (id, text), or a mapping with id and text; "
-            f"got {type(record).__name__}."
-        )
-    for name, value in document._asdict().items():
-        if not isinstance(value, str):
-            raise InputError(f"Document {i}: {name} must be a string, got {value!r:.80}.")
-        if not _encodable(value):
-            raise InputError(f"Document {i}: {name} holds a lone surrogate, which is no character.")
-    if not document.doc_id:
-        raise InputError(f"Document {i} has an empty id.")
-    return document
-
-
-def _encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @dataclass(eq=False)
