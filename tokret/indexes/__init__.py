@@ -3,6 +3,7 @@
 from tokret.indexes.base import Backend, backends
 from tokret.indexes.bm25 import Bm25
 from tokret.indexes.build import build
+from tokret.indexes.compact import Compacted
 from tokret.indexes.exact import Exact
 from tokret.indexes.index import Index
 from tokret.indexes.ingest import Added, Interrupted, Progress
@@ -12,6 +13,7 @@ __all__ = [
     "Added",
     "Backend",
     "Bm25",
+    "Compacted",
     "Damage",
     "Exact",
     "Index",
