@@ -223,6 +223,40 @@ def test_add_delete_and_info_agree(tokret, index, tmp_path, write):
     assert one_object(tokret("info", index, "--json"))["documents"] == 2
 
 
+def test_update_replaces_and_adds(tokret, index, tmp_path, write):
+    records = [{"_id": "cat", "text": "a lion"}, {"_id": "new", "text": "a new text"}]
+    more = write(tmp_path / "more.jsonl", records)
+    known = one_object(tokret("update", index, more, "--dry-run", "--json"))
+    assert (known["new"], known["known"]) == (1, 1)
+    refused = tokret("update", index, more, "--missing", "error")
+    assert refused.exit_code == 3
+    assert f"{more}:2: there is no 'new' to replace" in refused.stderr
+    assert "--missing add" in refused.stderr
+    found = one_object(tokret("update", index, more, "--json"))
+    assert (found["command"], found["replaced"], found["total"]) == ("update", 1, 4)
+    assert "lion" in tokret("search", index, "lion").stdout
+    result = tokret("update", index, more)
+    assert "2 documents put in the place of an older one" in result.stderr
+
+
+def test_compact_frees_what_was_deleted(tokret, index, tmp_path, write):
+    more = write(tmp_path / "more.jsonl", [{"_id": f"n{i}", "text": "a text"} for i in range(20)])
+    tokret("add", index, more)
+    tokret("delete", index, "n3")
+    before = tokret("search", index, "text cat", "--format", "jsonl").stdout
+    lines = tokret("compact", index)
+    assert lines.exit_code == 0
+    assert lines.stdout.startswith(f"{index}: 2 segments became 1, ")
+    assert tokret("search", index, "text cat", "--format", "jsonl").stdout == before
+    tokret("delete", index, "n4")
+    result = tokret("compact", index)
+    assert result.stdout == f"{index}: nothing to gain in 1 segment\n"
+    assert "1 deleted document still takes space; --force frees it" in result.stderr
+    found = one_object(tokret("compact", index, "--force", "--json"))
+    assert (found["segments_after"], found["deleted"], found["documents"]) == (1, 0, 21)
+    assert found["bytes_after"] < found["bytes_before"]
+
+
 def test_info_shows_what_the_index_is(tokret, index):
     result = tokret("info", index)
     assert "backend" in result.stdout and "bm25" in result.stdout

@@ -112,7 +112,7 @@ def test_a_stopped_add_adds_nothing(start, tokret, build, corpus, large):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "Nothing was added" in err
+    assert "Nothing was changed" in err
     assert contents(path) == before
 
 

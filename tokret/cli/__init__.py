@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from tokret import __version__
 from tokret.cli import (
     add,
+    compact,
     delete,
     demo,
     doctor,
@@ -25,6 +26,7 @@ from tokret.cli import (
     index,
     info,
     search,
+    update,
     verify,
 )
 from tokret.cli.command import command
@@ -36,7 +38,9 @@ COMMANDS = {
     "index": index,
     "search": search,
     "add": add,
+    "update": update,
     "delete": delete,
+    "compact": compact,
     "info": info,
     "verify": verify,
     "eval": eval,

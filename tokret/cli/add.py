@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokret.cli.corpus import (
     Corpus,
@@ -25,6 +29,9 @@ from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
 from tokret.errors import InputError
 
+if TYPE_CHECKING:
+    from tokret.indexes import Added
+
 
 def run(
     talk: Talk,
@@ -41,33 +48,57 @@ def run(
     dry_run: DryRun = False,
 ) -> int:
     """Add the documents of a corpus to an index, in one commit."""
-    from tokret.indexes import Index, Interrupted
+    from tokret.indexes import Index
 
     reading = Reading(corpus, path, on_error, quarantine, encoding_errors, limit)
+    if dry_run:
+        return would(talk, path, reading)
+    put = partial(Index.add, on_duplicate=on_duplicate)
+    return write(talk, path, reading, put, vectors, lengths, strict)
+
+
+def would(talk: Talk, path: Path, reading: Reading) -> int:
+    """Say how many documents are new, and write nothing."""
+    from tokret.indexes import Index
+
+    known = fresh = 0
+    with Index.open(path) as index:
+        for document in reading.documents(keep=False):
+            known += document.doc_id in index
+            fresh += document.doc_id not in index
+    talk.result({"index": str(path), "dry_run": True, "new": fresh, "known": known})
+    if not talk.json:
+        talk.line(f"{path}: {fresh:,} documents are new, {known:,} are there already")
+    return 0
+
+
+def write(
+    talk: Talk,
+    path: Path,
+    reading: Reading,
+    put: Callable[..., Added],
+    vectors: Path | None,
+    lengths: Path | None,
+    strict: bool,
+) -> int:
+    """Put documents into an index by ``put``, a method of it, and tell what became of them."""
+    from tokret.indexes import Index, Interrupted
+
     began = time.monotonic()
     with Index.open(path) as index, Interrupts(talk) as stop:
-        if dry_run:
-            known = fresh = 0
-            for document in reading.documents(keep=False):
-                known += document.doc_id in index
-                fresh += document.doc_id not in index
-            talk.result({"index": str(path), "dry_run": True, "new": fresh, "known": known})
-            if not talk.json:
-                talk.line(f"{path}: {fresh:,} documents are new, {known:,} are there already")
-            return 0
         try:
             with ProgressView(talk, reading.stats) as view:
-                added = index.add(
+                added = put(
+                    index,
                     reading.documents(),
                     vectors=vectors_of(vectors, lengths),
-                    on_duplicate=on_duplicate,
                     progress=view,
                     stop=stop,
                 )
         except InputError as error:
             raise reading.located(error) from error
         except (Interrupted, KeyboardInterrupt):
-            return stopped(talk, stop.status, f"Nothing was added. To try again: {again(talk)}")
+            return stopped(talk, stop.status, f"Nothing was changed. To try again: {again(talk)}")
         total = len(index)
     seconds = time.monotonic() - began
     talk.result(

@@ -14,6 +14,7 @@ RESOURCES = 5
 SPELT = {  # what the library calls it, and what the command line does
     "encoding_errors='replace'": "--encoding-errors replace",
     "on_duplicate 'skip' or 'replace'": "--on-duplicate skip or replace",
+    "missing='add'": "--missing add",
     "write JSONL, or escape ids (escape=True)": "write JSONL: --format jsonl",
     "pass query vectors": "pass --query-vectors FILE with",
     "pass vectors": "pass --vectors FILE with",
