@@ -11,16 +11,22 @@ from tokret.indexes.segment import Layout, SegmentWriter
 from tokret.indexes.store import Snapshot, Store
 from tokret.registry import Registry
 from tokret.scoring import Scorer
-from tokret.types import Floats, Ints, Match, Tokens
+from tokret.types import Floats, Ints, Mask, Match, Tokens
 
 Report = Callable[[str, int, int], None]  # a step, how much of it is done, of how much
 
 
 class Request(NamedTuple):
-    """A query as a backend gets it: its text, if known, and its vectors, if it wants them."""
+    """A query as a backend gets it: its text, if known, and its vectors, if it wants them.
+
+    ``allowed`` [N] says which passages, numbered through all segments, may be candidates,
+    beside those that are deleted; None: all. An answer is that of an index without the others,
+    but for statistics of the whole collection.
+    """
 
     text: str | None
     vectors: Floats | None
+    allowed: Mask | None = None
 
 
 class Searcher(Protocol):

@@ -250,6 +250,14 @@ class Column:
             self._check_block(i, data[i * BLOCK : (i + 1) * BLOCK].data, path)
         return copy
 
+    def checked_rows(self, held: Array, path: Path, first: int, last: int) -> Array:
+        """Rows ``first`` to ``last`` of what ``hold`` gave, each block they touch checked."""
+        row = np.dtype(self.dtype).itemsize * math.prod(self.shape[1:])
+        data = held.reshape(-1).view(np.uint8)
+        for i in range(first * row // BLOCK, -(-last * row // BLOCK) if last > first else 0):
+            self._check_block(i, data[i * BLOCK : (i + 1) * BLOCK].data, path)
+        return held[first:last]
+
     def _check_block(self, i: int, block: bytes | memoryview, path: Path) -> None:
         if block_digest(block) != self.blocks[i]:
             raise IndexCorruptError(

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from tokret.encoders.base import Encoder, Spans
 from tokret.encoders.passages import split
 from tokret.errors import InputError, TokretError, UsageError
+from tokret.fields import MAX_NAMES
 from tokret.indexes.base import Backend
 from tokret.indexes.documents import as_document
 from tokret.indexes.files import Array
@@ -105,6 +106,9 @@ class Ingest:
         self._ids: list[str] = []  # of the segment being written
         self._places: dict[str, int] = {}  # the same, the other way round
         self._segments: list[Segment] = []  # the sealed ones, opened
+        self._names: set[str] = set()  # of fields
+        if self.before is not None:
+            self._names.update(*(segment.fields.names for segment in self.before.segments))
 
     def run(self, documents: Iterable[Any], vectors: Iterable[ArrayLike] | None = None) -> None:
         """Take every document; ``vectors`` [T_i, H], if given, stand beside them."""
@@ -153,6 +157,7 @@ class Ingest:
     def _sealed(self, entry: Entry) -> None:
         self.sealed.append(entry)
         self._segments.append(self.store.segment(entry))
+        self._names.update(self._segments[-1].fields.names)
 
     def abandon(self) -> None:
         """Close the files and leave them, to be gone on with."""
@@ -201,6 +206,7 @@ class Ingest:
             self.writer = SegmentWriter.resume(path, state["writing"])
             self._ids = self.writer.read_ids()
             self._places = {doc_id: d for d, doc_id in enumerate(self._ids)}
+            self._names |= self.writer.read_field_names()
 
     def _windows(self, documents: Iterable[Any]) -> Iterator[list[Document]]:
         window: list[Document] = []
@@ -228,6 +234,8 @@ class Ingest:
         if not keep:
             self.consumed += len(window)
             return
+        for i in keep:
+            self._count_names(window[i], self.consumed + i)
         contents = [window[i].contents for i in keep]
         if not self.backend.encodes:
             writer = self._open_writer(0)
@@ -247,11 +255,20 @@ class Ingest:
         for d, i in enumerate(keep, len(self._ids)):
             self._ids.append(window[i].doc_id)
             self._places[window[i].doc_id] = d
-        writer.add_documents([window[i].doc_id for i in keep], contents, spans)
+        fields = [window[i].fields for i in keep]
+        writer.add_documents([window[i].doc_id for i in keep], contents, spans, fields)
         self.consumed += len(window)
         self.added.documents += len(keep)
         self.added.passages += sum(map(len, spans))
         self.added.empty += sum(not text.strip() for text in contents)
+
+    def _count_names(self, document: Document, i: int) -> None:
+        self._names.update(document.fields)
+        if len(self._names) > MAX_NAMES:
+            raise InputError(
+                f"Document {i}: its fields bring the names in the index to {len(self._names)}; at "
+                f"most {MAX_NAMES} fit. Are there data among the names?"
+            )
 
     def _open_writer(self, width: int) -> SegmentWriter:
         if self.writer is None:

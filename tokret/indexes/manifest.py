@@ -14,7 +14,7 @@ from tokret.errors import IndexCorruptError, IndexFormatError, UsageError
 from tokret.indexes.files import Column, read_json, to_json
 
 FORMAT = 1
-FEATURES: frozenset[str] = frozenset()  # what a manifest may ask of its reader, beyond FORMAT
+FEATURES = frozenset({"fields"})  # what a manifest may ask of its reader, beyond FORMAT
 SEGMENT_ID = re.compile(r"seg-[0-9a-f]{16}")
 MANIFEST_NAME = re.compile(r"manifest-[0-9]{8}\.json")
 DELETES_NAME = re.compile(r"deletes-[0-9a-f]{16}\.bin")
@@ -51,6 +51,7 @@ class Entry:
     sha256: str
     deletes: str | None = None  # file that lists deleted documents, int64
     deletes_column: Column | None = None
+    features: tuple[str, ...] = ()  # what its readers must know, of FEATURES
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -60,6 +61,8 @@ class Entry:
             "bytes": self.bytes,
             "sha256": self.sha256,
         }
+        if self.features:
+            value["features"] = list(self.features)
         if self.deletes is not None and self.deletes_column is not None:
             value["deletes"] = {"file": self.deletes, **self.deletes_column.to_dict()}
         return value
@@ -79,7 +82,11 @@ class Entry:
             if column.dtype != "<i8" or len(column.shape) != 1:
                 raise IndexCorruptError(f"{where}: {name} must be <i8 [rows].")
             deletes = name
-        entry = cls(value["id"], value["kind"], value["bytes"], value["sha256"], deletes, column)
+        features = value.get("features", [])
+        if not isinstance(features, list) or not set(map(str, features)) <= FEATURES:
+            raise IndexCorruptError(f"{where}: a segment has unknown features.")
+        plain = (value["id"], value["kind"], value["bytes"], value["sha256"])
+        entry = cls(*plain, deletes, column, tuple(features))
         if (
             not isinstance(entry.id, str)
             or not SEGMENT_ID.fullmatch(entry.id)
@@ -105,10 +112,11 @@ class Manifest:
     def to_json(self) -> bytes:
         """The file's bytes."""
         encoder = self.encoder and vars(self.encoder)
+        entries = [*self.segments, *([self.derived] if self.derived else [])]
         return to_json(
             {
                 "format": FORMAT,
-                "features": [],
+                "features": sorted({name for entry in entries for name in entry.features}),
                 "written_by": f"tokret {__version__}",
                 "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "version": self.version,

@@ -2,8 +2,9 @@
 
 Rows go column by column, a block at a time, and each block is checked before it is
 copied: memory does not grow with the segments, and damage is not passed on under a new
-digest. Columns that are not rows of documents, passages or tokens are left behind; what
-the new segment needs of them is the backend's to make (``Backend.finish``).
+digest. Metadata is written anew, row by row. Other columns that are not rows of documents,
+passages or tokens are left behind; what the new segment needs of them is the backend's to
+make (``Backend.finish``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tokret.indexes.base import Backend, Report
+from tokret.indexes.field_table import copy_fields
 from tokret.indexes.files import Array, Ranges
 from tokret.indexes.manifest import Entry, Manifest
 from tokret.indexes.segment import BESIDE, ENDS, LOOKUP_COLUMNS, Layout, Segment, SegmentWriter
@@ -109,7 +111,9 @@ def merge(
         hashes = []
         for part in parts:
             live = np.ones(part.segment.documents, np.bool_) if part.alive is None else part.alive
+            first = writer.documents
             _copy(part.segment, _runs(live), writer, layout, advance)
+            copy_fields(part.segment, live, writer, first)
             hashes.append(part.segment.hashes()[live])
         backend.finish(writer)
         return Entry.from_dict(writer.seal(np.concatenate(hashes)), writer.path.name)

@@ -19,6 +19,15 @@ from typing import Any
 import numpy as np
 
 from tokret.errors import IndexCorruptError, IndexStateError
+from tokret.fields import Value
+from tokret.indexes.field_columns import (
+    FIELD_COLUMNS,
+    FIELD_ROWS,
+    field_names,
+    row_lines,
+    write_fields,
+)
+from tokret.indexes.field_table import FieldTable
 from tokret.indexes.files import (
     Array,
     Column,
@@ -31,6 +40,7 @@ from tokret.indexes.files import (
 from tokret.types import Ints
 
 DESCRIPTION = "segment.json"
+FEATURE_FIELDS = "fields"  # of a segment whose documents have metadata
 Layout = Mapping[str, tuple[str, int | None]]  # column -> dtype, values in a row
 
 DOCUMENT_COLUMNS: Layout = {
@@ -147,9 +157,14 @@ class SegmentWriter:
         return sum(column.rows * column.row_bytes for column in self.columns.values())
 
     def add_documents(
-        self, ids: Sequence[str], texts: Sequence[str], spans: Sequence[Ints]
+        self,
+        ids: Sequence[str],
+        texts: Sequence[str],
+        spans: Sequence[Ints],
+        fields: Sequence[Mapping[str, Value]] = (),
     ) -> None:
         """Append documents, each with the character ranges [n, 2] of its passages."""
+        self.add_fields(self.documents, fields)
         for blob, ends, strings in (
             ("doc_ids", "doc_id_ends", ids),
             ("texts", "text_ends", texts),
@@ -167,11 +182,25 @@ class SegmentWriter:
             passage_spans=np.concatenate([np.empty((0, 2), np.int64), *spans]),
         )
 
+    def add_fields(self, first: int, rows: Sequence[Mapping[str, Value]]) -> None:
+        """Keep the metadata of documents that are numbered from ``first`` on."""
+        lines = row_lines(first, rows)
+        if lines and FIELD_ROWS not in self.columns:
+            self.columns[FIELD_ROWS] = ColumnWriter(self.path / f"{FIELD_ROWS}.bin", "|u1", None)
+        if lines:
+            self.append(**{FIELD_ROWS: np.frombuffer(lines, np.uint8)})
+
     def read_ids(self) -> list[str]:
         """Ids of the documents so far, read back from the file."""
         blob = np.fromfile(self.columns["doc_ids"].path, np.uint8).tobytes()
         ends = np.fromfile(self.columns["doc_id_ends"].path, "<i8").tolist()
         return [blob[a:b].decode() for a, b in pairwise([0, *ends])]
+
+    def read_field_names(self) -> set[str]:
+        """Names of all fields so far, read back from the file."""
+        if FIELD_ROWS not in self.columns:
+            return set()
+        return field_names(self.columns[FIELD_ROWS].path)
 
     def sync(self) -> None:
         """Make what was appended survive a power cut."""
@@ -206,6 +235,10 @@ class SegmentWriter:
         ``extra`` is kept in the description.
         """
         described = {name: column.close() for name, column in self.columns.items()}
+        features = []
+        if described.pop(FIELD_ROWS, None) is not None:
+            described |= write_fields(self.path, self.path / f"{FIELD_ROWS}.bin")
+            features = [FEATURE_FIELDS]
         if ids is not None:
             if isinstance(ids, np.ndarray):
                 hashes = ids
@@ -231,6 +264,7 @@ class SegmentWriter:
             "kind": self.kind,
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
+            "features": features,
         }
 
 
@@ -269,6 +303,8 @@ class Segment:
             self.expect({**DOCUMENT_COLUMNS, **LOOKUP_COLUMNS})
         if "token_ids" in self.columns:
             self.expect(TOKEN_COLUMNS)
+        if "field_docs" in self.columns:
+            self.expect(FIELD_COLUMNS)
         for names in BESIDE:
             rows = {name: self.columns[name].shape[0] for name in names if name in self.columns}
             if len(set(rows.values())) > 1:
@@ -292,6 +328,11 @@ class Segment:
     def read(self, name: str) -> Array:
         """Read a column into memory, its digests checked."""
         return self._column(name).checked(self.map(name), self.path / f"{name}.bin")
+
+    def read_rows(self, name: str, first: int, last: int) -> Array:
+        """Rows of a column as they lie on disk, the digests of their blocks checked."""
+        path = self.path / f"{name}.bin"
+        return self._column(name).checked_rows(self.map(name), path, first, last)
 
     def map(self, name: str) -> Array:
         """A column, read-only, as it lies on disk."""
@@ -354,6 +395,11 @@ class Segment:
     def token_offsets(self) -> Ints:
         """First token of each passage, and their number [N + 1]."""
         return self.read_offsets("token_ends", self.tokens)
+
+    @cached_property
+    def fields(self) -> FieldTable:
+        """Metadata of the documents."""
+        return FieldTable(self)
 
     def hashes(self) -> Array:
         """Hash of each document's id."""

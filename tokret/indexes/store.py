@@ -25,6 +25,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from tokret.errors import IndexCorruptError, IndexMissingError, IndexStateError, LockedError
+from tokret.indexes.field_columns import FIELD_ROWS
 from tokret.indexes.files import ColumnWriter, read_json, room, to_json, write_atomically
 from tokret.indexes.manifest import (
     DELETES_NAME,
@@ -241,6 +242,8 @@ class Store:
         for segment in self.segment_ids():
             if segment not in segments:
                 shutil.rmtree(self.segments / segment, ignore_errors=True)
+            elif manifest is not None:  # what a sealed segment was made from; kept for a restart
+                (self.segments / segment / f"{FIELD_ROWS}.bin").unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -92,6 +92,7 @@ def _inconsistencies(store: Store) -> list[Damage]:
     try:
         snapshot = store.open()
         for segment in snapshot.segments:
+            segment.fields.check()
             segment.passage_offsets  # noqa: B018  (reading checks it)
             segment.token_offsets if segment.tokens else None  # noqa: B018
     except IndexCorruptError as error:
