@@ -27,7 +27,7 @@ types: .venv/.tested
 	touch $@
 
 .venv/.tested: .venv/bin/python $(SOURCES)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,st]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,st,faiss]'
 	touch $@ .venv/.installed
 
 clean:

@@ -5,6 +5,7 @@ from tokret.indexes.bm25 import Bm25
 from tokret.indexes.build import build
 from tokret.indexes.compact import Compacted
 from tokret.indexes.exact import Exact
+from tokret.indexes.faiss import Faiss
 from tokret.indexes.index import Index
 from tokret.indexes.ingest import Added, Interrupted, Progress
 from tokret.indexes.verify import Damage, verify
@@ -16,6 +17,7 @@ __all__ = [
     "Compacted",
     "Damage",
     "Exact",
+    "Faiss",
     "Index",
     "Interrupted",
     "Progress",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
@@ -31,6 +31,7 @@ from tokret.indexes.manifest import FORMAT, Manifest, Settings
 from tokret.indexes.merge import sources
 from tokret.indexes.publish import publish, surviving
 from tokret.indexes.store import Snapshot, Store
+from tokret.indexes.tune import tuned
 from tokret.indexes.verify import verify as damages_of
 from tokret.indexes.view import View, best_documents
 from tokret.scoring import Scorer, scorers
@@ -56,13 +57,19 @@ class Index:
     time may write; readers keep the version they opened until ``refresh``.
     """
 
-    def __init__(self, store: Store, encoder: Encoder | None, any_model: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        encoder: Encoder | None,
+        any_model: bool = False,
+        tune: Mapping[str, Any] | None = None,
+    ) -> None:
         self._store = store
         self._any_model = any_model
         self._guard = threading.Lock()
         self._overhead: int | None = None  # tokens that the encoder adds to any text
         snapshot = store.open()
-        self._backend = _backend_of(snapshot)
+        self._backend = tuned(_backend_of(snapshot), tune or {})
         self._view: View | None = View.of(snapshot, self._backend)
         self._encoder = None if encoder is None else self._accept(encoder)
 
@@ -107,10 +114,12 @@ class Index:
         encoder: str | Encoder | None = None,
         verify: Literal["none", "quick", "full"] = "quick",
         any_model: bool = False,
+        tune: Mapping[str, Any] | None = None,
     ) -> Index:
         """Open the current version of an index.
 
         Without ``encoder``, the one that the index names is loaded at the first text query.
+        ``tune`` changes options of searching, such as ``{"nprobe": 64}`` of a faiss index.
         ``full`` verification reads every byte first; sizes and descriptions are checked in
         any case. Raises IndexMissingError, IndexCorruptError, IndexFormatError, and
         ModelMismatchError unless ``any_model``.
@@ -120,7 +129,7 @@ class Index:
         if verify == "full":
             _refuse_damage(path)
         chosen = encoders.build(encoder) if encoder is not None else None
-        return cls(Store(path), chosen, any_model)
+        return cls(Store(path), chosen, any_model, tune)
 
     def __repr__(self) -> str:
         """The folder, and whether it is closed."""

@@ -64,10 +64,30 @@ class Xtr(Spec):
         Raises InputError for a query of another width or with values that are not finite.
         """
         tokens, sims = retrieve(query, parts, self.k_prime, threads=threads)
+        return self.from_retrieved(query, tokens, sims, parts, threads=threads)
+
+    def from_retrieved(
+        self,
+        query: Floats,
+        tokens: Ints,
+        sims: Floats,
+        parts: Sequence[Part],
+        offsets: Ints | None = None,
+        *,
+        threads: int = 1,
+    ) -> tuple[Ints, Floats]:
+        """Score what ``retrieve`` found, or an index in its place.
+
+        tokens [Q, K'], numbered on from part to part, and similarities [Q, K'], best first;
+        a token may stand in a row more than once. ``offsets`` [N + 1] are the parts'
+        ``passage_offsets``, for who has them already.
+        """
         if tokens.size == 0:
             return no_candidates()
+        if offsets is None:
+            offsets = passage_offsets(parts)
         candidates, sums, present = kernels.xtr_aggregate(
-            tokens, sims, passage_offsets(parts), self._missing(sims)
+            tokens, sims, offsets, self._missing(sims)
         )
         if self.impute == "exact":
             sums = rescore(query, parts, candidates, threads=threads)
