@@ -1,81 +1,87 @@
-"""What ``index --dry-run`` tells: counts, and an estimate of tokens, time and disk."""
+"""What ``index --dry-run`` tells: what the index would hold, and what it would take."""
 
 from __future__ import annotations
 
+import os
 import shutil
-import time
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokret.cli.clean import counted
 from tokret.cli.corpus import Reading
 from tokret.cli.info import size
 from tokret.cli.progress import duration
 from tokret.cli.talk import Talk
-from tokret.types import DTYPES, Dtype
 
 if TYPE_CHECKING:
-    from tokret.types import Document
+    from collections.abc import Iterator
 
-SAMPLE = 64  # documents that are encoded, to see how fast it goes
-SPAN_BYTES = 12  # of each token: its character range and its number in the vocabulary
+    from tokret.types import Floats
 
 
-def estimate(talk: Talk, reading: Reading, out: Path, backend: str, encoder: str) -> None:
-    """Read the whole corpus, encode a little of it, and write nothing."""
-    from tokret.encoders import encoders
-    from tokret.indexes import backends
+def tell_estimate(
+    talk: Talk,
+    reading: Reading,
+    out: Path,
+    vectors: Iterator[Floats] | None,
+    **plan: Any,  # noqa: ANN401
+) -> None:
+    """Read a part of the corpus, encode a little of it, and write nothing to stay."""
+    from tokret.indexes.estimate import estimate
 
-    chosen = backends.build(backend)
-    documents = characters = text_bytes = 0
-    sample: list[Document] = []
-    for document in reading.documents(keep=False):
-        documents += 1
-        characters += len(document.contents)
-        text_bytes += len(document.contents.encode())
-        if len(sample) < SAMPLE:
-            sample.append(document)
-    tokens = seconds = 0.0
-    total = text_bytes
-    if chosen.encodes and not encoder.startswith("precomputed"):
-        model = encoders.build(encoder)
-        model.encode_documents([sample[0].contents])  # the first call also warms up
-        began = time.monotonic()
-        encoded = model.encode_documents([document.contents for document in sample])
-        spent = time.monotonic() - began
-        seen = sum(len(document.contents) for document in sample)
-        scale = characters / max(seen, 1)
-        tokens = len(encoded.tokens.vectors) * scale
-        seconds = spent * scale
-        dtype: Dtype = getattr(chosen, "dtype", "fp32")
-        width = DTYPES[dtype].itemsize * model.identity.dim
-        total += round(tokens * (width + SPAN_BYTES + 4 * (dtype == "int8")))
+    def share() -> float | None:
+        stats = reading.stats
+        return stats.bytes_read / stats.total_bytes if stats.total_bytes else None
+
+    found = estimate(
+        reading.documents(keep=False),
+        vectors=vectors,
+        share=share,
+        at_most=reading.limit,
+        **plan,
+    )
     free = shutil.disk_usage(_existing(out)).free
+    memory = _memory()
     talk.result(
         {
             "index": str(out),
             "dry_run": True,
-            "documents": documents,
-            "characters": characters,
+            "whole_corpus_read": found.whole,
+            "documents": found.documents,
+            "characters": found.characters,
             "left_out": reading.left_out,
-            "tokens_estimate": round(tokens),
-            "bytes_estimate": total,
-            "seconds_estimate": round(seconds, 1),
+            "passages_estimate": found.passages,
+            "tokens_estimate": found.tokens,
+            "bytes_estimate": found.bytes,
+            "seconds_estimate": round(found.seconds, 1),
+            "memory_estimate": found.memory,
             "bytes_free": free,
         }
     )
     if not talk.json:
-        talk.line(f"{counted(documents, 'document')}, {counted(characters, 'character')}")
-        if tokens:
-            talk.line(f"about {tokens:,.0f} tokens, {duration(seconds)} to encode")
-        talk.line(f"about {size(total)} on disk, {size(free)} free; nothing was written")
+        about = "" if found.whole else "about "
+        counts = f"{counted(found.documents, 'document')}, {counted(found.characters, 'character')}"
+        talk.line(about + counts)
+        tokens = f"{counted(found.tokens, 'token')}, " if found.tokens else ""
+        talk.line(f"about {tokens}{duration(found.seconds)}, {size(found.memory)} of memory")
+        talk.line(f"about {size(found.bytes)} on disk, {size(free)} free; nothing was written")
     if reading.left_out:
         talk.warn(f"Unreadable: {counted(reading.left_out, 'record')}.")
-    if total > free:
-        talk.warn(f"{out}: the disk has {size(free)} left, about {size(total)} are needed.")
+    if found.bytes > free:
+        talk.warn(f"{out}: the disk has {size(free)} left, about {size(found.bytes)} are needed.")
+    if memory and found.memory > memory:
+        talk.warn(f"This machine has {size(memory)} of memory, about {size(found.memory)} needed.")
 
 
 def _existing(path: Path) -> Path:
     """Find the nearest folder above that is there."""
     path = path.absolute()
     return next(p for p in (path, *path.parents) if p.exists())
+
+
+def _memory() -> int | None:
+    """Bytes of memory of this machine, where the system tells."""
+    with suppress(AttributeError, ValueError, OSError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None

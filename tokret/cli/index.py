@@ -97,9 +97,10 @@ def run(
     encoder = encoder_spec(plan.pop("model"), vectors, lengths)
     _check_passages(talk, plan["backend"], encoder, {k: asked[k] for k in PASSAGES})
     if dry_run:
-        from tokret.cli.estimate import estimate
+        from tokret.cli.estimate import tell_estimate
 
-        estimate(talk, reading, out, plan["backend"], encoder)
+        given = vectors_of(vectors, lengths)
+        tell_estimate(talk, reading, out, given, encoder=encoder, **plan)
         return 0
     began = time.monotonic()
     with Interrupts(talk) as stop:
