@@ -195,7 +195,10 @@ class Bm25Searcher:
         self._model.vocab_dict = {term: i for i, term in enumerate(terms)}
 
     def rank(self, request: Request, scorer: Scorer | None, threads: int) -> tuple[Ints, Floats]:
-        """Score the documents that hold a word of the query."""
+        """Score the documents that hold a word of the query and are allowed.
+
+        What a word is worth is a matter of the whole collection, whatever is allowed.
+        """
         if scorer is not None:
             raise UsageError(f"A bm25 index scores by its own formula, not by {scorer}.")
         if request.text is None:
@@ -206,11 +209,14 @@ class Bm25Searcher:
         words = [w for w in self._backend.analyse(request.text) if w in self._model.vocab_dict]
         if not words:
             return none
-        scores = self._model.get_scores(words)
         indptr, indices = self._model.scores["indptr"], self._model.scores["indices"]
         ids = {self._model.vocab_dict[word] for word in words}
         rows = np.unique(np.concatenate([indices[indptr[i] : indptr[i + 1]] for i in ids]))
-        return self._passages[rows], scores[rows]
+        if request.allowed is not None:
+            rows = rows[request.allowed[self._passages[rows]]]
+        if len(rows) == 0:
+            return none
+        return self._passages[rows], self._model.get_scores(words)[rows]
 
     def passage_tokens(self, passage: int) -> None:
         """There are no vectors."""

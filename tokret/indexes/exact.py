@@ -72,7 +72,7 @@ class ExactSearcher:
         self._first = np.cumsum([0, *(len(part.tokens) for part in self._parts)])
 
     def rank(self, request: Request, scorer: Scorer | None, threads: int) -> tuple[Ints, Floats]:
-        """Score every passage by MaxSim, or by the scorer given."""
+        """Score every passage that is allowed by MaxSim, or by the scorer given."""
         if request.vectors is None:
             raise UsageError("This index is searched by token vectors; give a text or an array.")
         if not self._parts or len(request.vectors) == 0:
@@ -83,7 +83,11 @@ class ExactSearcher:
                 f"The query has vectors of width {request.vectors.shape[1]}, "
                 f"the index of {width}; encode it with the index's own model."
             )
-        return (scorer or MaxSim()).score(request.vectors, self._parts, threads=threads)
+        parts = self._parts
+        if request.allowed is not None:
+            shares = np.split(request.allowed, self._first[1:-1])
+            parts = [part.only(share) for part, share in zip(parts, shares, strict=True)]
+        return (scorer or MaxSim()).score(request.vectors, parts, threads=threads)
 
     def passage_tokens(self, passage: int) -> Floats:
         """Vectors of one passage, as stored, in float32 [T, H]."""

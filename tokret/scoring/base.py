@@ -28,6 +28,10 @@ class Part:
         if self.alive is not None:
             check_alive(self.tokens, self.alive)
 
+    def only(self, allowed: Mask) -> Part:
+        """The same part, in which passages count that do now and are ``allowed`` [N]."""
+        return Part(self.tokens, allowed if self.alive is None else self.alive & allowed)
+
     def scorable(self) -> Ints:
         """Passages of this part that are alive and have tokens."""
         full = np.diff(self.tokens.offsets) > 0
