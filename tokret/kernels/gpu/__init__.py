@@ -17,7 +17,7 @@ except ImportError as error:
 
 from tokret.kernels.gpu.aggregate import xtr_aggregate
 from tokret.kernels.gpu.device import DeviceTokens, choose, interpreted
-from tokret.kernels.gpu.maxsim import maxsim
+from tokret.kernels.gpu.ragged import maxsim
 from tokret.kernels.gpu.residual import DeviceResiduals, residual_maxsim
 from tokret.kernels.gpu.topk import token_topk
 

@@ -19,7 +19,7 @@ import triton.language as tl
 from numpy.typing import ArrayLike, NDArray
 
 from tokret.kernels.gpu.device import choose, on, power_of_two, upload
-from tokret.kernels.gpu.maxsim import Tiling, query_tile, tiling_for
+from tokret.kernels.gpu.ragged import Tiling, query_tile
 from tokret.kernels.reference import check_threads
 from tokret.kernels.residual import Residuals, check_start, checked_rows, query_parts
 from tokret.types import Floats
@@ -114,7 +114,7 @@ def device_residual(
     """Find best similarities on the device: no copy, no wait -> [N, Q] float32."""
     count, width = planes.shape[1:]
     best = torch.empty((len(docs), count), dtype=torch.float32, device=planes.device)
-    tiling = tiling or tiling_for(count)
+    tiling = tiling or Tiling(block_q=power_of_two(count, 16, 64), block_t=64)
     blocks = triton.cdiv(count, tiling.block_q)
     if best.numel():
         with on(planes.device):

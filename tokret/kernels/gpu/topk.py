@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from tokret.errors import InputError
 from tokret.kernels.gpu.device import DeviceTokens, on, query_rows, upload
-from tokret.kernels.gpu.maxsim import (
+from tokret.kernels.gpu.ragged import (
     DeviceQuery,
     Tiling,
     operands,
@@ -108,7 +108,7 @@ def similarities(
     """Similarities of the query with tokens ``rows`` [T] -> [Q, T] float32."""
     count, width = query.rows.shape
     sims = torch.empty((count, len(rows)), dtype=torch.float32, device=docs.device)
-    tiling = tiling or tiling_for(count)
+    tiling = tiling or tiling_for(query)
     blocks = triton.cdiv(count, tiling.block_q)
     if sims.numel():
         with on(docs.device):

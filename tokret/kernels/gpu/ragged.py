@@ -99,7 +99,7 @@ def best_matches(
     """Each passage's best similarity with each query token -> [N, Q] float32."""
     count, width = query.rows.shape
     best = torch.empty((len(docs), count), dtype=torch.float32, device=docs.device)
-    tiling = tiling or tiling_for(count)
+    tiling = tiling or tiling_for(query)
     blocks = triton.cdiv(count, tiling.block_q)
     if best.numel():
         with on(docs.device):
@@ -130,13 +130,15 @@ def sum_in_order(best: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     return scores
 
 
-def tiling_for(count: int) -> Tiling:
-    """Choose tiles for ``count`` query tokens, by reasoning: nobody has measured them yet.
+def tiling_for(query: DeviceQuery) -> Tiling:
+    """Choose tiles by reasoning: nobody has measured them yet.
 
     64 rows are the least that a warp group of Hopper multiplies, and two tiles of 64 x 64
-    float32, the sums and the best so far, fit the registers of four warps.
+    float32, the sums and the best so far, fit the registers of four warps; where float32 is
+    multiplied without tensor cores, those of eight.
     """
-    return Tiling(block_q=power_of_two(count, 16, 64), block_t=64)
+    warps = 8 if query.rows.dtype == torch.float32 else 4
+    return Tiling(block_q=power_of_two(len(query.rows), 16, 64), block_t=64, warps=warps)
 
 
 def operands(
@@ -259,7 +261,8 @@ def _best_matches(
         held = tl.where(there[:, None], tl.maximum(held, sims), held)
     # Rounding keeps order and no factor is negative, so the best may be scaled in place of all.
     top = tl.max(held, axis=0)
-    factor = tl.load(factors + q, mask=asked & (length > 0), other=1)  # -inf * 0 is no number
+    scaled = q < tl.where(length > 0, count, 0)  # -inf * 0 would be no number
+    factor = tl.load(factors + q, mask=scaled, other=1)
     tl.store(best + passage * count + q, top * factor, mask=asked)
 
 
