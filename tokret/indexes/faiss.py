@@ -58,8 +58,8 @@ class Faiss(Spec):
     def __post_init__(self) -> None:
         if not faiss_index.FACTORY.fullmatch(self.factory):
             raise UsageError(
-                f"faiss: no factory {self.factory!r:.80} here; write, such as "
-                f'"IVF4096,PQ32x8", {faiss_index.KNOWN}.'
+                f'faiss: no factory {self.factory!r:.80}; write it as "IVF4096,PQ32x8": '
+                f"{faiss_index.KNOWN}."
             )
         if self.nprobe < 1 or self.refine < 0 or self.seed < 0:
             raise UsageError(f"{self} needs nprobe >= 1, refine >= 0 and seed >= 0.")
