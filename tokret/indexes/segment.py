@@ -33,6 +33,7 @@ from tokret.indexes.files import (
     Column,
     ColumnWriter,
     read_json,
+    sync_columns,
     sync_directory,
     to_json,
     write_atomically,
@@ -204,8 +205,7 @@ class SegmentWriter:
 
     def sync(self) -> None:
         """Make what was appended survive a power cut."""
-        for column in self.columns.values():
-            column.sync()
+        sync_columns(self.columns.values())
         for folder in (self.path, self.path.parent):
             sync_directory(folder)
 
@@ -234,22 +234,19 @@ class SegmentWriter:
         ``ids`` of its documents, or an array of their hashes, make it searchable by id;
         ``extra`` is kept in the description.
         """
-        described = {name: column.close() for name, column in self.columns.items()}
-        features = []
-        if described.pop(FIELD_ROWS, None) is not None:
-            described |= write_fields(self.path, self.path / f"{FIELD_ROWS}.bin")
-            features = [FEATURE_FIELDS]
         if ids is not None:
             if isinstance(ids, np.ndarray):
                 hashes = ids
             else:
                 hashes = np.array([id_hash(doc_id) for doc_id in ids], np.uint64)
             order = np.argsort(hashes, kind="stable")
-            for name, values in (("id_hashes", hashes[order]), ("id_order", order)):
-                dtype, width = LOOKUP_COLUMNS[name]
-                writer = ColumnWriter(self.path / f"{name}.bin", dtype, width)
-                writer.append(values)
-                described[name] = writer.close()
+            self.add_columns(LOOKUP_COLUMNS, id_hashes=hashes[order], id_order=order)
+        sync_columns(self.columns.values())
+        described = {name: column.close() for name, column in self.columns.items()}
+        features = []
+        if described.pop(FIELD_ROWS, None) is not None:
+            described |= write_fields(self.path, self.path / f"{FIELD_ROWS}.bin")
+            features = [FEATURE_FIELDS]
         data = to_json(
             {
                 "kind": self.kind,
