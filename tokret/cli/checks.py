@@ -192,10 +192,23 @@ def _faiss() -> Iterator[Check]:
             "faiss",
             "warn",
             f"{shown}: these overwrite each other's files",
-            f"pip uninstall {' '.join(have)}, then install one of them",
+            f"pip uninstall {' '.join(have)}, then install one: 'tokret[faiss]' or 'tokret[gpu]'",
         )
+        return
+    from tokret.errors import MissingExtraError
+    from tokret.indexes import faiss_index
+
+    try:
+        found = faiss_index.described()
+    except MissingExtraError as error:
+        if have:
+            why = f"{shown} is installed and cannot be imported: {error.__cause__}"
+            yield Check("faiss", "warn", why, f"pip install --force-reinstall {shown.split()[0]}")
+        else:
+            advice = "pip install 'tokret[faiss]', or 'tokret[gpu]' for an NVIDIA GPU on Linux"
+            yield Check("faiss", "note", "not installed; backend faiss(...) needs it", advice)
     else:
-        yield Check("faiss", "note", f"{shown or 'not installed'}; tokret does not need it")
+        yield Check("faiss", "ok", f"{next(iter(have), 'faiss, by hand,')} {found}")
 
 
 def _environment() -> Iterator[Check]:

@@ -49,6 +49,21 @@ def library() -> Any:  # noqa: ANN401
     return faiss
 
 
+def gpus() -> int | None:
+    """GPUs that faiss sees; None where it is built for CPUs alone."""
+    faiss = library()
+    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else None
+
+
+def described() -> str:
+    """What the installed faiss is: version, instruction set, GPUs."""
+    faiss, there = library(), gpus()
+    config = getattr(faiss, "SIMDConfig", None)
+    simd = config.get_level_name() if config is not None else faiss.get_compile_options().strip()
+    seen = "built for CPUs alone" if there is None else f"GPUs that it sees: {there}"
+    return f"{faiss.__version__}, instruction set {simd}, {seen}"
+
+
 @contextmanager
 def at_most(threads: int | None) -> Iterator[None]:
     """Let faiss use this many threads for what is called here; None leaves its own number.
@@ -167,12 +182,10 @@ def to_device(index: Any, device: str) -> Any:  # noqa: ANN401
         raise UsageError(f"A device is 'cpu', 'cuda' or 'cuda:1', got {device!r}.")
     if device == "cpu":
         return index
-    faiss, number = library(), int(match[2] or 0)
-    there = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else None
+    faiss, number, there = library(), int(match[2] or 0), gpus()
     if there is None or number >= there:
-        seen = "is built for CPUs alone" if there is None else f"sees {there} GPUs"
         raise ResourceError(
-            f"device={device!r}: faiss {faiss.__version__} here {seen}. For a GPU: pip uninstall "
+            f"device={device!r} is not there for faiss {described()}. For a GPU: pip uninstall "
             "faiss-cpu, pip install 'tokret[gpu]', and `tokret doctor` says what faiss then sees; "
             "device='cpu' searches without."
         )
