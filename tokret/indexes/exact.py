@@ -8,6 +8,7 @@ Costs   4, 2 or 1 bytes a component on disk; a query reads every vector once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -95,12 +96,19 @@ class ExactSearcher:
         return self._parts[part].tokens[passage - int(self._first[part])]
 
 
+_READ: WeakKeyDictionary[Segment, Tokens] = WeakKeyDictionary()  # a commit keeps most segments
+
+
 def _tokens(segment: Segment) -> Tokens:
-    scales = segment.read("scales") if "scales" in segment.columns else None
-    try:
-        return Tokens(segment.map("vectors"), segment.token_offsets, scales)
-    except InputError as error:
-        raise IndexCorruptError(f"{segment.path}: {error}") from error
+    tokens = _READ.get(segment)
+    if tokens is None:
+        scales = segment.read("scales") if "scales" in segment.columns else None
+        try:
+            tokens = Tokens(segment.map("vectors"), segment.token_offsets, scales)
+        except InputError as error:
+            raise IndexCorruptError(f"{segment.path}: {error}") from error
+        _READ[segment] = tokens
+    return tokens
 
 
 def _alive_passages(segment: Segment, alive: Array | None) -> Array | None:
