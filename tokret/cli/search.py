@@ -16,6 +16,7 @@ from tokret.cli.options import IndexDir, Scorer, Threads, check_folder, cpus
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
 from tokret.errors import InputError, UsageError
+from tokret.registry import parse
 from tokret.types import Hit, Query
 
 if TYPE_CHECKING:
@@ -59,6 +60,12 @@ def run(
     query_lengths: Annotated[
         Path | None, typer.Option(help="Tokens of each query in --query-vectors: .npy.")
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OPTIONS", help="Options of searching, such as 'nprobe=64, refine=100'."
+        ),
+    ] = None,
     allow_model_mismatch: Annotated[
         bool,
         typer.Option("--allow-model-mismatch", help="Search even with another model."),
@@ -79,7 +86,8 @@ def run(
         form = "trec"
     wants_text = form in ("table", "jsonl") or talk.json
     encoder = encoder_spec(model) if model is not None else None
-    with Index.open(path, encoder=encoder, any_model=allow_model_mismatch) as index:
+    options = parse(f"tune({tune})")[1] if tune is not None else None
+    with Index.open(path, encoder=encoder, any_model=allow_model_mismatch, tune=options) as index:
         if scorer is None and len(index) == 0:
             talk.warn(f"{path} holds no documents.")
         began = time.monotonic()
