@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from triton.compiler import CompiledKernel
 
 KINDS = {
-    "tensor_core": r"wgmma\.mma_async|mma\.sync",
+    "tensor_core": r"wgmma\.mma_async|mma\.sync|tcgen05\.mma",
     "fused_multiply_add": r"fma\.rn\.f32",
     "async_copy": r"cp\.async\.c[ag]",
 }

@@ -14,6 +14,10 @@ from tokret.encoders.base import Encoded, Identity, encoders
 from tokret.registry import Spec
 from tokret.types import Tokens
 
+# Read as Triton is imported, which transformers does too: GPU kernels run on the CPU. With 0
+# in the environment they run on the GPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # Property tests are judged by their answers, not by the clock of a busy machine.
 settings.register_profile(
     "untimed", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]

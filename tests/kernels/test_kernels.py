@@ -10,10 +10,12 @@ from tokret.types import Tokens
 INF = np.inf
 
 
-@pytest.fixture(params=["reference", "native"])
+@pytest.fixture(params=["reference", "native", "gpu"])
 def kernels(request):
     if request.param == "reference":
         return reference
+    if request.param == "gpu":
+        return request.getfixturevalue("gpu")
     return pytest.importorskip("tokret.kernels.native", exc_type=ImportError)
 
 

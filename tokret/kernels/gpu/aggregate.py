@@ -44,7 +44,8 @@ def device_aggregate(
     pairs, pair = torch.unique(owner * max(1, count) + asked, return_inverse=True)
     best = sims.new_full((len(pairs),), float("-inf"))
     # What is not a number counts for nothing retrieved, as an infinity does.
-    best.scatter_reduce_(0, pair.flatten(), sims.nan_to_num(nan=torch.inf).flatten(), "amax")
+    numbers = torch.where(sims.isnan(), torch.inf, sims)
+    best.scatter_reduce_(0, pair.flatten(), numbers.flatten(), "amax")
     passages, lengths = torch.unique_consecutive(pairs // max(1, count), return_counts=True)
     scores = torch.empty(len(passages), dtype=torch.float32, device=tokens.device)
     matched = torch.empty(len(passages), dtype=torch.int64, device=tokens.device)

@@ -16,6 +16,7 @@ from tokret.errors import ResourceError
 from tokret.kernels.reference import checked_query
 from tokret.types import Floats, Tokens
 
+OLDEST = (8, 0)  # before it Triton cannot multiply int8
 STAGED = 2**26  # bytes copied at a time: an index mapped from disk is never whole in memory
 
 
@@ -28,7 +29,7 @@ def choose(name: str | None = None) -> torch.device:
     """Give the device that kernels run on: the one named, or the current CUDA device.
 
     Under the interpreter it is the CPU, whatever the name. Raises ResourceError where
-    there is no such device.
+    there is no such device, or it is too old.
     """
     if interpreted():
         return torch.device("cpu")
@@ -43,6 +44,12 @@ def choose(name: str | None = None) -> torch.device:
     wanted = here if name in (None, "cuda") else str(name)
     if wanted not in known:
         raise ResourceError(f"No device {name!r}; this machine has {', '.join(known)}.")
+    capability = torch.cuda.get_device_capability(wanted)
+    if torch.version.hip is None and capability < OLDEST:
+        raise ResourceError(
+            f"GPU kernels need compute capability {OLDEST[0]}.{OLDEST[1]} (Ampere) or later; "
+            f"{wanted} has {capability[0]}.{capability[1]}. Score with tokret.kernels on the CPU."
+        )
     return torch.device(wanted)
 
 
