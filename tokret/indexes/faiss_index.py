@@ -17,11 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from tokret.errors import IndexCorruptError, MissingExtraError, ResourceError, UsageError
 from tokret.indexes.files import Array
-from tokret.types import Floats, Ints, Mask
+from tokret.types import Floats, Ints
 
 FACTORY = re.compile(
     r"((OPQ[1-9]\d{0,2}(_[1-9]\d{0,3})?|PCAR?[1-9]\d{0,3}|RR([1-9]\d{0,3})?),)?"
@@ -210,18 +208,19 @@ def chooses(index: Any) -> bool:  # noqa: ANN401
     return not on_device and not isinstance(base, without)
 
 
-def search(index: Any, query: Floats, k: int, mask: Mask | None = None) -> tuple[Ints, Floats]:  # noqa: ANN401
+def search(index: Any, query: Floats, k: int, bits: Array | None = None) -> tuple[Ints, Floats]:  # noqa: ANN401
     """The ``k`` nearest vectors of each row: query [Q, H] -> numbers and similarities [Q, k].
 
-    Best first; a number is -1 where faiss found no more. ``mask`` [T] says which vectors
-    count, to an index that ``chooses``.
+    Best first; a number is -1 where faiss found no more. ``bits``, a vector's the lowest first,
+    say which vectors count, to an index that ``chooses``. Raises ResourceError.
     """
     params = None
-    if mask is not None:
-        faiss = library()
-        bits = np.packbits(mask, bitorder="little")
-        params = _parameters(index, faiss.IDSelectorBitmap(bits))
-    sims, numbers = index.search(query, k, params=params)
+    if bits is not None:
+        params = _parameters(index, library().IDSelectorBitmap(bits))
+    try:
+        sims, numbers = index.search(query, k, params=params)
+    except RuntimeError as error:  # of a GPU, most of all
+        raise ResourceError(f"faiss cannot search this index: {_said(error)}") from error
     return numbers, sims
 
 

@@ -12,6 +12,7 @@ from tokret.errors import IndexCorruptError, UsageError
 from tokret.indexes import faiss_index
 from tokret.indexes.base import Request
 from tokret.indexes.exact import ExactSearcher
+from tokret.indexes.files import Array
 from tokret.indexes.segment import Layout, Segment
 from tokret.indexes.store import Snapshot
 from tokret.scoring import Scorer, Xtr, scorers
@@ -36,6 +37,15 @@ class Held(NamedTuple):
 
     segment: str
     tokens: int
+
+
+class Counting(NamedTuple):
+    """Which tokens count, by a filter over passages: a bool each [T], and packed in bits."""
+
+    allowed: Mask | None
+    tokens: int
+    mask: Mask | None = None
+    bits: Array | None = None
 
 
 def held_by(snapshot: Snapshot) -> list[Held]:
@@ -76,6 +86,7 @@ class FaissSearcher(ExactSearcher):
         self._loading = threading.Lock()
         self._turn: AbstractContextManager[object] = nullcontext()
         self._offsets = passage_offsets(self._parts) if self._parts else np.zeros(1, np.int64)
+        self._counted: Counting | None = None
         self._alive: Mask | None = None
         if any(part.alive is not None for part in self._parts):
             every = [
@@ -115,13 +126,9 @@ class FaissSearcher(ExactSearcher):
         index = self._loaded(self._derived)
         if query.shape[1] != index.d or not np.isfinite(query).all():
             return None  # refused there
-        mask, keep = self._counting(request), min(k_prime, int(self._offsets[-1]))
-        if mask is not None:
-            left = int(mask.sum())
-            if request.allowed is not None and left <= FEW:
-                return None
-            keep = min(keep, left)
-        if keep == 0:
+        counting = self._counting(request)
+        keep = min(k_prime, counting.tokens)
+        if keep == 0 or (request.allowed is not None and counting.tokens <= FEW):
             return None
         most = int(index.ntotal)
         if self._backend.device != "cpu":
@@ -133,10 +140,10 @@ class FaissSearcher(ExactSearcher):
                 )
         query = np.ascontiguousarray(query)
         with self._turn, faiss_index.at_most(threads):
-            if mask is None or faiss_index.chooses(index):
-                tokens, sims = faiss_index.search(index, query, keep, mask)
+            if counting.mask is None or faiss_index.chooses(index):
+                tokens, sims = faiss_index.search(index, query, keep, counting.bits)
             else:
-                tokens, sims = _sifted(index, query, keep, mask, most)
+                tokens, sims = _sifted(index, query, keep, counting.mask, most)
         if tokens.max() >= self._offsets[-1]:
             raise IndexCorruptError(
                 f"{self._derived.path}: faiss found a token that there is not; build anew."
@@ -156,12 +163,21 @@ class FaissSearcher(ExactSearcher):
                 self._index = index
             return self._index
 
-    def _counting(self, request: Request) -> Mask | None:
-        """Which tokens count [T]: those of passages alive and allowed; None: all."""
-        passages = self._alive
-        if request.allowed is not None:
-            passages = request.allowed if passages is None else passages & request.allowed
-        return None if passages is None else np.repeat(passages, np.diff(self._offsets))
+    def _counting(self, request: Request) -> Counting:
+        """Which tokens count: those of passages alive and allowed."""
+        last = self._counted  # queries of one call share a filter
+        if last is None or last.allowed is not request.allowed:
+            passages = self._alive
+            if request.allowed is not None:
+                passages = request.allowed if passages is None else passages & request.allowed
+            if passages is None:
+                last = Counting(None, int(self._offsets[-1]))
+            else:
+                mask = np.repeat(passages, np.diff(self._offsets))
+                bits = np.packbits(mask, bitorder="little")
+                last = Counting(request.allowed, int(mask.sum()), mask, bits)
+            self._counted = last
+        return last
 
     def _refined(self, query: Floats, passages: Ints, scores: Floats, threads: int) -> Floats:
         """Scores [C] with the best passages' true means, and the others' below these."""
