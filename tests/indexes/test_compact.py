@@ -292,7 +292,7 @@ def test_rows_are_read_from_any_ranges(tmp_path, dtype, width):
     writer.append(values)
     column = writer.close()
     for cuts in ([], [0, rows], [1, 2], [0, 0, 5, 5], sorted(rng.choice(rows, 40, replace=False))):
-        ranges = [(int(a), int(b)) for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
+        ranges = np.array(cuts, np.int64).reshape(-1, 2)
         got = list(column.read_rows(tmp_path / "c", ranges))
         want = np.concatenate([values[:0], *(values[a:b] for a, b in ranges)])
         np.testing.assert_array_equal(np.concatenate([values[:0], *got]), want)

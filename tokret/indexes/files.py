@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,6 @@ SYNCS = 4  # files made durable at a time; a disk takes that many for little mor
 COLUMN_DTYPES = ("|u1", "|i1", "<f2", "<f4", "<i4", "<i8", "<u8")
 
 Array = NDArray[Any]
-Ranges = Sequence[tuple[int, int]]
 
 
 def block_digest(block: bytes | memoryview) -> str:
@@ -200,8 +199,8 @@ class Column:
         """Read the array into memory, every digest checked."""
         return self.checked(self.hold(path), path)
 
-    def read_rows(self, path: Path, ranges: Ranges) -> Iterator[Array]:
-        """Read ranges of rows, rising, a few blocks at a time; each digest is checked.
+    def read_rows(self, path: Path, ranges: NDArray[np.int64]) -> Iterator[Array]:
+        """Read ranges [n, 2] of rows, rising, about a block at a time; each digest is checked.
 
         Bytes are given away only once the whole block that they lie in has been found good.
         """
@@ -210,7 +209,7 @@ class Column:
         parts, size = [b""], 0
         at, block = -1, b""
         with open(path, "rb") as file:
-            for first, last in ranges:
+            for first, last in map(np.ndarray.tolist, ranges):
                 for i in range(first * row // BLOCK, -(-last * row // BLOCK)):
                     if i != at:
                         file.seek(i * BLOCK)

@@ -18,7 +18,6 @@ import numpy as np
 
 from tokret.indexes.base import Backend, Report
 from tokret.indexes.field_table import copy_fields
-from tokret.indexes.files import Array, Ranges
 from tokret.indexes.manifest import Entry, Manifest
 from tokret.indexes.segment import BESIDE, ENDS, LOOKUP_COLUMNS, Layout, Segment, SegmentWriter
 from tokret.indexes.store import Snapshot, Store
@@ -112,7 +111,7 @@ def merge(
         for part in parts:
             live = np.ones(part.segment.documents, np.bool_) if part.alive is None else part.alive
             first = writer.documents
-            _copy(part.segment, _runs(live), writer, layout, advance)
+            _copy(part.segment, live, writer, layout, advance)
             copy_fields(part.segment, live, writer, first)
             hashes.append(part.segment.hashes()[live])
         backend.finish(writer)
@@ -124,25 +123,25 @@ def merge(
 
 def _copy(
     segment: Segment,
-    documents: Ranges,
+    live: Mask,
     writer: SegmentWriter,
     layout: Layout,
     advance: Callable[[int], None],
 ) -> None:
-    """Append the rows of ranges of documents to every column."""
-    ranges: dict[str, Ranges] = dict.fromkeys(BESIDE[0], documents)
-    for beside, ends in ((1, "passage_ends"), (2, "token_ends")):
-        if ends in layout:
-            above = ranges[ends]
-            ranges |= dict.fromkeys(BESIDE[beside], _below(segment, ends, above))
-    for ends, blob in ENDS.items():
-        if ends in BESIDE[0] and blob not in ranges and ends in layout:
-            ranges[blob] = _below(segment, ends, documents)
-    for ends in ENDS.keys() & layout.keys():
-        offsets = _offsets(segment, ends)
-        lengths = [np.diff(offsets[first : last + 1]) for first, last in ranges[ends]]
-        start = writer.rows(ENDS[ends])
-        writer.append(**{ends: start + np.concatenate(lengths).cumsum()})
+    """Append the rows of live documents [D] to every column."""
+    masks = {ends: live for ends in BESIDE[0]}
+    ranges = dict.fromkeys(BESIDE[0], _runs(live))
+    for ends, below in ENDS.items():  # in this order: passages of documents, tokens of passages
+        if ends not in layout:
+            continue
+        offsets = segment.read_offsets(ends, segment.columns[below].shape[0])
+        lengths = np.diff(offsets)
+        kept = lengths[masks[ends]].cumsum()
+        writer.append(**{ends: writer.rows(below) + kept})
+        names = next((names for names in BESIDE if below in names), (below,))
+        ranges |= dict.fromkeys(names, offsets[ranges[ends]])
+        if names is BESIDE[1]:
+            masks |= dict.fromkeys(names, np.repeat(live, lengths))
     for name in layout.keys() - ENDS.keys():
         column = segment.columns[name]
         for rows in column.read_rows(segment.path / f"{name}.bin", ranges[name]):
@@ -150,17 +149,7 @@ def _copy(
             advance(rows.nbytes)
 
 
-def _offsets(segment: Segment, ends: str) -> Ints:
-    return segment.read_offsets(ends, segment.columns[ENDS[ends]].shape[0])
-
-
-def _below(segment: Segment, ends: str, ranges: Ranges) -> Ranges:
-    """Ranges of what lies below: the passages of documents, the tokens of passages."""
-    offsets = _offsets(segment, ends)
-    return [(int(offsets[first]), int(offsets[last])) for first, last in ranges]
-
-
-def _runs(mask: Array) -> Ranges:
-    """Ranges of consecutive true values."""
+def _runs(mask: Mask) -> Ints:
+    """Ranges [n, 2] of consecutive true values."""
     edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+    return edges.reshape(-1, 2)
