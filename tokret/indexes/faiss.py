@@ -200,7 +200,8 @@ def _checked_rows(segment: Segment) -> Iterator[Floats]:
     """All vectors of a segment in float32, some at a time, their digests checked."""
     scales = segment.read("scales") if "scales" in segment.columns else None
     column, first = segment.columns["vectors"], 0
-    for rows in column.read_rows(segment.path / "vectors.bin", [(0, segment.tokens)]):
+    every = np.array([[0, segment.tokens]])
+    for rows in column.read_rows(segment.path / "vectors.bin", every):
         last = first + len(rows)
         yield _decoded(rows, None if scales is None else scales[first:last])
         first = last
