@@ -11,6 +11,7 @@ import math
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -143,7 +144,11 @@ def estimate(
     sample, given, scale = seen.sample()
     if model is not None and encodes:
         model.encode_documents([sample[0].contents])  # the first call also warms up
-    with tempfile.TemporaryDirectory(prefix="tokret-estimate-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="tokret-estimate-") as folder,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # of how little there is
         began = time.perf_counter()
         added = build(
             folder,
