@@ -22,6 +22,7 @@ from tokret.errors import (
 )
 from tokret.indexes import Faiss, Index, backends, build, faiss_index, faiss_search, verify
 from tokret.indexes.base import Request
+from tokret.indexes.faiss import live_tokens
 from tokret.indexes.faiss_search import DERIVED, Held, covered, held_by
 from tokret.indexes.manifest import Entry
 from tokret.indexes.segment import SegmentWriter
@@ -268,6 +269,18 @@ def test_a_deletion_leaves_the_faiss_index_as_it_is(tmp_path):
     before = derived(index).path
     index.delete(["d5"])
     assert derived(index).path == before
+
+
+def test_what_is_deleted_is_not_trained_on(tmp_path):
+    vectors = passages(100)
+    index = make(tmp_path / "index", IVF, vectors[:80])
+    index.add(named(vectors[80:], 80), vectors=vectors[80:])
+    index.delete(["d0", "d2"])
+    whole, (first, second) = sum(map(len, vectors[:80])), live_tokens(Store(index.path).open())
+    gone = {*range(len(vectors[0]))} | {
+        len(vectors[0]) + len(vectors[1]) + i for i in range(len(vectors[2]))
+    }
+    assert first.tolist() == sorted({*range(whole)} - gone) and second is None
 
 
 def test_an_index_that_has_grown_much_is_trained_anew(tmp_path):

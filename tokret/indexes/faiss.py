@@ -122,8 +122,12 @@ class Faiss(Spec):
 
     def _trained(self, snapshot: Snapshot, report: Report | None) -> Any:  # noqa: ANN401
         """A new index, trained on a sample; None where there are too few tokens."""
-        live = _live_tokens(snapshot)
-        count = sum(map(len, live))
+        live = live_tokens(snapshot)
+        counts = [
+            segment.tokens if rows is None else len(rows)
+            for segment, rows in zip(snapshot.segments, live, strict=True)
+        ]
+        count = sum(counts)
         if count == 0:
             return None
         index = faiss_index.empty(self.factory, _width(snapshot))
@@ -141,10 +145,11 @@ class Faiss(Spec):
         rng = np.random.default_rng(self.seed)
         chosen = np.sort(rng.choice(count, size, replace=False, shuffle=False))
         sample, first = [], 0
-        for segment, rows in zip(snapshot.segments, live, strict=True):
-            a, b = np.searchsorted(chosen, [first, first + len(rows)])
-            sample.append(_floats(segment, rows[chosen[a:b] - first]))
-            first += len(rows)
+        for segment, rows, tokens in zip(snapshot.segments, live, counts, strict=True):
+            a, b = np.searchsorted(chosen, [first, first + tokens])
+            places = chosen[a:b] - first
+            sample.append(_floats(segment, places if rows is None else rows[places]))
+            first += tokens
         faiss_index.train(index, np.concatenate(sample), self.seed)
         if report is not None:
             report("train", size, size)
@@ -178,15 +183,15 @@ def _common(old: list[Held], new: list[Held]) -> int:
     return same
 
 
-def _live_tokens(snapshot: Snapshot) -> list[Ints]:
-    """Numbers of the tokens of live documents, for each segment."""
-    live = []
+def live_tokens(snapshot: Snapshot) -> list[Ints | None]:
+    """Numbers of the tokens of live documents, for each segment; None: all."""
+    live: list[Ints | None] = []
     for segment, alive in zip(snapshot.segments, snapshot.alive, strict=True):
-        rows = np.arange(segment.tokens)
-        if alive is not None:
-            passages = np.repeat(alive, np.diff(segment.passage_offsets))
-            rows = rows[np.repeat(passages, np.diff(segment.token_offsets))]
-        live.append(rows)
+        if alive is None:
+            live.append(None)
+            continue
+        passages = np.repeat(alive, np.diff(segment.passage_offsets))
+        live.append(np.flatnonzero(np.repeat(passages, np.diff(segment.token_offsets))))
     return live
 
 

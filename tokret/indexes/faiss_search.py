@@ -198,7 +198,8 @@ def _sifted(index: Any, query: Floats, keep: int, mask: Mask, most: int) -> tupl
     k = min(2 * keep, most)
     while True:
         tokens, sims = faiss_index.search(index, query, k)
-        good = (tokens >= 0) & mask[tokens]
+        good = (tokens >= 0) & (tokens < len(mask))
+        good[good] = mask[tokens[good]]
         if k == most or (good.sum(axis=1) >= keep).all():
             break
         k = min(4 * k, most)
