@@ -25,7 +25,9 @@ void add_wider(std::vector<const Isa*>& sets) {
     unsigned saved, high;  // the registers that the operating system keeps for a process
     __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
     if ((saved & 0x6) != 0x6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
-    if (!(b & bit_AVX2)) return;
+    if (!(b & bit_AVX2) || !(b & bit_BMI) || !(b & bit_BMI2)) return;
+    unsigned ext_a, ext_b, ext_c, ext_d;
+    if (!__get_cpuid(0x80000001, &ext_a, &ext_b, &ext_c, &ext_d) || !(ext_c & bit_LZCNT)) return;
     sets.push_back(&avx2);
     constexpr unsigned wide = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
     if ((saved & 0xe6) != 0xe6 || (b & wide) != wide) return;

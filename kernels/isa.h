@@ -29,6 +29,25 @@ struct Block {
     float* out;            // best: [lanes], raised in place; sims: [count][lanes]
 };
 
+// A stream of entropy codes: where its next bit is, and the state of its decoder.
+struct Stream {
+    uint64_t place;
+    uint32_t state;
+};
+
+// One row of a passage of lattice codes, to be read from four streams (see lattice.h).
+struct LatticeRow {
+    Stream* streams;              // [4], moved on
+    const uint8_t* bytes;         // up to 48 beyond a stream's next one are touched
+    const uint32_t* tables[6];    // of each band
+    int kind;
+    const int8_t* centroid;       // [width], what the row is predicted from,
+    const int8_t* earlier;        // with an earlier row
+    const int8_t* other;          // and that one's centroid
+    int64_t width;
+    int8_t* row;                  // [width]
+};
+
 struct Isa {
     const char* name;
     int64_t lane_step;
@@ -46,6 +65,12 @@ struct Isa {
     // lane; how many.
     int64_t (*above)(const float* sims, int64_t count, int64_t lanes, const float* least,
                      int32_t* places);
+    void (*to_bytes)(const float* sims, int64_t count, int64_t lanes, int64_t take, float unit,
+                     uint8_t* out, int64_t stride);
+    void (*max_bytes)(const uint8_t* table, int64_t stride, const uint16_t* cells, int64_t count,
+                      uint8_t* best);
+    void (*read_lattice_row)(const LatticeRow& row);     // residuals into row.row,
+    void (*predict_lattice_row)(const LatticeRow& row);  // and what was expected added to them
     // Independent chains of multiply-adds in registers; how many were done.
     double (*spin_floats)(int64_t rounds);
     double (*spin_codes)(int64_t rounds);

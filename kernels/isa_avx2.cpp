@@ -1,5 +1,7 @@
 // AVX2, FMA and F16C: registers of eight query tokens.
 
+#include "cell_rows.h"
+#include "lattice_row.h"
 #include "x86_256.h"
 
 namespace tokret {
@@ -74,6 +76,10 @@ const Isa avx2 = {
     sums<Floats, false, LIMIT>,
     sums<Codes, false, LIMIT>,
     above,
+    to_bytes,
+    max_bytes,
+    read_lattice_row,
+    predict_lattice_row,
     spin<Floats>,
     spin<Codes>,
 };

@@ -1,5 +1,7 @@
 // AVX-512 F, BW, DQ and VL.
 
+#include "cell_rows.h"
+#include "lattice_row.h"
 #include "x86_512.h"
 
 namespace tokret {
@@ -31,6 +33,10 @@ const Isa avx512 = {
     sums<Floats, false, LIMIT>,
     sums<Codes, false, LIMIT>,
     above,
+    to_bytes,
+    max_bytes,
+    read_lattice_row,
+    predict_lattice_row,
     spin<Floats>,
     spin<Codes>,
 };

@@ -1,5 +1,7 @@
 // AVX-512 with VNNI, which adds up four products of an unsigned and a signed byte.
 
+#include "cell_rows.h"
+#include "lattice_row.h"
 #include "x86_512.h"
 
 namespace tokret {
@@ -46,6 +48,10 @@ const Isa avx512vnni = {
     sums<Floats, false, LIMIT>,
     sums<Codes, false, LIMIT>,
     above,
+    to_bytes,
+    max_bytes,
+    read_lattice_row,
+    predict_lattice_row,
     spin<Floats>,
     spin<Codes>,
 };

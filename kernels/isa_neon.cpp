@@ -1,5 +1,7 @@
 // NEON, which every 64-bit ARM has.
 
+#include "cell_rows.h"
+#include "lattice_row.h"
 #include "arm_128.h"
 
 namespace tokret {
@@ -49,6 +51,10 @@ const Isa neon = {
     sums<Floats, false, LIMIT>,
     sums<Codes, false, LIMIT>,
     above,
+    to_bytes,
+    max_bytes,
+    read_lattice_row,
+    predict_lattice_row,
     spin<Floats>,
     spin<Codes>,
 };

@@ -1,5 +1,7 @@
 // NEON with dot products, which add up four products of bytes.
 
+#include "cell_rows.h"
+#include "lattice_row.h"
 #include "arm_128.h"
 
 namespace tokret {
@@ -44,6 +46,10 @@ const Isa neondot = {
     sums<Floats, false, LIMIT>,
     sums<Codes, false, LIMIT>,
     above,
+    to_bytes,
+    max_bytes,
+    read_lattice_row,
+    predict_lattice_row,
     spin<Floats>,
     spin<Codes>,
 };

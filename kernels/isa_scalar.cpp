@@ -1,5 +1,7 @@
 // Plain C++: for machines without one of the other sets, and to compare them with.
 
+#include "cell_rows.h"
+#include "lattice_row.h"
 #include "isa.h"
 
 namespace tokret {
@@ -108,7 +110,8 @@ double spin(int64_t rounds) {
 
 const Isa scalar = {
     "scalar",     LANES,          4 * LANES,   2,           1,     0,           widen_halves,
-    widen_codes,  best<floats>,   best<codes>, sims_floats, sims_codes, above, spin<float>,
+    widen_codes,  best<floats>,   best<codes>, sims_floats, sims_codes, above,
+    to_bytes, max_bytes, read_lattice_row, predict_lattice_row, spin<float>,
     spin<int32_t>,
 };
 
