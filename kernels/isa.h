@@ -46,6 +46,10 @@ struct Isa {
     // lane; how many.
     int64_t (*above)(const float* sims, int64_t count, int64_t lanes, const float* least,
                      int32_t* places);
+    // Raise best [lanes] to the greatest of sums [count][lanes], whole numbers, less norms [count];
+    // where it rose, place is first + its row. The earlier of equals stays.
+    void (*argbest)(const float* sums, int64_t count, int64_t lanes, const int32_t* norms,
+                    int32_t first, int32_t* best, int32_t* place);
     // Independent chains of multiply-adds in registers; how many were done.
     double (*spin_floats)(int64_t rounds);
     double (*spin_codes)(int64_t rounds);

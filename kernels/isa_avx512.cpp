@@ -31,6 +31,7 @@ const Isa avx512 = {
     sums<Floats, false, LIMIT>,
     sums<Codes, false, LIMIT>,
     above,
+    argbest,
     spin<Floats>,
     spin<Codes>,
 };

@@ -46,6 +46,7 @@ const Isa avx512vnni = {
     sums<Floats, false, LIMIT>,
     sums<Codes, false, LIMIT>,
     above,
+    argbest,
     spin<Floats>,
     spin<Codes>,
 };

@@ -49,6 +49,7 @@ const Isa neon = {
     sums<Floats, false, LIMIT>,
     sums<Codes, false, LIMIT>,
     above,
+    argbest,
     spin<Floats>,
     spin<Codes>,
 };

@@ -44,6 +44,7 @@ const Isa neondot = {
     sums<Floats, false, LIMIT>,
     sums<Codes, false, LIMIT>,
     above,
+    argbest,
     spin<Floats>,
     spin<Codes>,
 };
