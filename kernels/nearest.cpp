@@ -29,6 +29,12 @@ std::int32_t norm_of(const std::int8_t* row, std::int64_t width) {
     return sum;
 }
 
+std::int32_t sum_of(const std::int8_t* row, std::int64_t width) {
+    std::int32_t sum = 0;
+    for (std::int64_t h = 0; h < width; ++h) sum += row[h];
+    return sum;
+}
+
 // Centroids as the instruction set reads them.
 class Laid {
   public:
@@ -76,19 +82,18 @@ class Lanes {
         std::fill(place.begin(), place.end(), 0);
     }
 
-    void put(std::int64_t lane, const std::int8_t* codes) {
-        const auto l = at(lane);
-        std::int32_t sum = 0;
-        for (std::int64_t h = 0; h < width_; ++h) sum += codes[h];
-        start_[l] = -static_cast<std::int32_t>(isa_.code_bias) * sum;
-        if (isa_.code_bytes == 1) {
-            std::memcpy(row_.data(), codes, at(width_));
-        } else {
+    void put(std::int64_t lane, const std::int8_t* codes, std::int32_t sum) {
+        start_[at(lane)] = -static_cast<std::int32_t>(isa_.code_bias) * sum;
+        const void* row = codes;
+        if (isa_.code_bytes == 2) {
             auto* wide = reinterpret_cast<std::int16_t*>(row_.data());
             for (std::int64_t h = 0; h < width_; ++h) wide[h] = codes[h];
+            row = wide;
+        } else if (width_ % word_) {
+            row = std::memcpy(row_.data(), codes, at(width_));
         }
-        if (word_ == 4) spread<std::uint32_t>(lane);
-        else spread<std::uint16_t>(lane);
+        if (word_ == 4) spread<std::uint32_t>(lane, row);
+        else spread<std::uint16_t>(lane, row);
     }
 
     // 2 n.c of these tokens and of some centroids -> sums [count][lanes]
@@ -113,10 +118,10 @@ class Lanes {
 
   private:
     template <class Word>
-    void spread(std::int64_t lane) {
-        const auto* from = reinterpret_cast<const Word*>(row_.data());
+    void spread(std::int64_t lane, const void* row) {
         auto* to = reinterpret_cast<Word*>(bytes_.data()) + lane;
-        for (std::int64_t s = 0; s < steps_; ++s) to[s * lanes_] = from[s];
+        for (std::int64_t s = 0; s < steps_; ++s)
+            std::memcpy(to + s * lanes_, static_cast<const Word*>(row) + s, sizeof(Word));
     }
 
     const Isa& isa_;
@@ -151,7 +156,7 @@ class Search {
                 Lanes& lanes = batch[at((t - begin) / limit)];
                 const std::int64_t lane = (t - begin) % limit;
                 if (lane == 0) lanes.open(std::min(limit, end - t));
-                lanes.put(lane, rows + t * width_);
+                lanes.put(lane, rows + t * width_, sum_of(rows + t * width_, width_));
             }
             for (std::int64_t c = 0; c < cells; c += BLOCK_ROWS)
                 for (std::int64_t i = 0; i < used; ++i)
@@ -173,7 +178,7 @@ class Search {
         Lanes lanes(isa_, width_);
         std::vector<float> near(at(groups * isa_.lane_limit)), twos(at(groups), 2.0f);
         std::vector<std::int32_t> probed(at(std::min(SLAB, count) * probes));
-        std::vector<std::int32_t> tokens(probed.size());
+        std::vector<std::int32_t> tokens(probed.size()), sums(at(std::min(SLAB, count)));
         std::vector<std::int64_t> ends(at(groups + 1));
         for (std::int64_t begin = 0; begin < count; begin += SLAB) {
             const std::int64_t some = std::min(SLAB, count - begin);
@@ -184,8 +189,11 @@ class Search {
             for (std::int64_t first = 0; first < some; first += isa_.lane_limit) {
                 const std::int64_t here = std::min(isa_.lane_limit, some - first);
                 lanes.open(here);
-                for (std::int64_t l = 0; l < here; ++l)
-                    lanes.put(l, slab + (first + l) * width_);
+                for (std::int64_t l = 0; l < here; ++l) {
+                    const std::int8_t* row = slab + (first + l) * width_;
+                    sums[at(first + l)] = sum_of(row, width_);
+                    lanes.put(l, row, sums[at(first + l)]);
+                }
                 lanes.products(centres, 0, groups, twos.data(), near.data());
                 for (std::int64_t p = 0; p < probes; ++p) {
                     std::fill(lanes.best.begin(), lanes.best.end(), NONE);
@@ -223,7 +231,7 @@ class Search {
                     lanes.open(here);
                     for (std::int64_t l = 0; l < here; ++l) {
                         if (i + l + AHEAD < end) ask(slab + who[l + AHEAD] * width_);
-                        lanes.put(l, slab + who[l] * width_);
+                        lanes.put(l, slab + who[l] * width_, sums[at(who[l])]);
                         lanes.best[at(l)] = best[who[l]];
                         lanes.place[at(l)] = number[who[l]];
                     }
