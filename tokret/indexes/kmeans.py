@@ -1,9 +1,10 @@
 """Cells of int8 token vectors: k-means in two levels, in whole numbers.
 
-Does: G ~ sqrt(C) centres on a subsample; a share of the C cells for each group of rows, by how
-many they are and how far apart; k-means inside each group; Lloyd's iterations over all rows, each
-of which looks in the groups whose centres are nearest. A centroid is the mean of its rows, a half
-rounded up, so that the cells do not depend on threads, batches or the instruction set.
+Does: G ~ sqrt(C) centres on a subsample; a share of the C cells for the rows nearest to each, in
+proportion to them; k-means inside each group; Lloyd's iterations over all rows, each of which looks
+in the groups whose centres are nearest, and after each the centroids are grouped anew. A centroid
+is the mean of its rows, a half rounded up, so that the cells do not depend on threads, batches or
+the instruction set.
 Costs: a row is compared with about ``PROBES`` * sqrt(C) centroids in an iteration, not with C.
 Departs: a row may miss its nearest cell for one that is almost as near (``PROBES``).
 """
@@ -28,9 +29,9 @@ ITERATION_PROBES = 6  # less than in the end: the next iteration mends what is m
 GROUP_ITERATIONS = 8  # inside each group
 CENTRE_ITERATIONS = 10
 CENTRE_ROWS = 256  # of the subsample, for each centre
-FAR = 0.99  # of the rows of training are not farther from their cells than ``Cells.far``
+FAR = 0.9  # of the rows of training are not farther from their cells than ``Cells.far``
 FAR_ROWS = 65_536  # at most twice as many say how far that is
-NEW_ROWS = 64  # far rows that found one new cell
+NEW_ROWS = 32  # far rows that found one new cell: about the square root law of cells_for
 NEW_SHARE = 0.25  # new cells at most, of those that there are
 
 
@@ -38,9 +39,9 @@ NEW_SHARE = 0.25  # new cells at most, of those that there are
 class Cells:
     """Centroids [C, H], the group of each [C], and the groups' centres [G, H].
 
-    ``far`` is the squared distance to its cell that one row of training in a hundred
-    exceeded. Cells keep their numbers when others are added, so those of one group need
-    not follow each other.
+    ``far`` is the squared distance to its cell that one row of training in ten exceeded.
+    Cells keep their numbers when others are added, so those of one group need not follow
+    each other.
     """
 
     centroids: Codes
@@ -124,7 +125,8 @@ def grow(cells: Cells, rows: Codes, distances: Ints32, *, seed: int = 0, threads
     """Add cells, in groups of their own, for those of new rows [T, H] that are far.
 
     ``distances`` [T] are those of ``assign``. The cells that there are keep their numbers
-    and places; as long as few rows are far, none is added.
+    and places; as long as few rows are far, none is added, and never more than
+    ``NEW_SHARE`` of those that there are or than ``MOST_CELLS`` in all.
     """
     far = rows[distances > cells.far]
     new = min(len(far) // NEW_ROWS, int(len(cells) * NEW_SHARE), MOST_CELLS - len(cells))
