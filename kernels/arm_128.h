@@ -82,6 +82,23 @@ int64_t above(const float* sims, int64_t count, int64_t lanes, const float* leas
     return found;
 }
 
+void argbest(const float* sums, int64_t count, int64_t lanes, const int32_t* norms, int32_t first,
+             int32_t* best, int32_t* place) {
+    for (int64_t l = 0; l < lanes; l += 4) {
+        int32x4_t most = vld1q_s32(best + l), where = vld1q_s32(place + l);
+        int32x4_t now = vdupq_n_s32(first);
+        for (int64_t t = 0; t < count; ++t) {
+            const int32x4_t sum = vcvtq_s32_f32(vld1q_f32(sums + t * lanes + l));
+            const int32x4_t mine = vsubq_s32(sum, vdupq_n_s32(norms[t]));
+            where = vbslq_s32(vcgtq_s32(mine, most), now, where);
+            most = vmaxq_s32(most, mine);
+            now = vaddq_s32(now, vdupq_n_s32(1));
+        }
+        vst1q_s32(best + l, most);
+        vst1q_s32(place + l, where);
+    }
+}
+
 constexpr int LIMIT = 6;  // registers of query tokens in a group
 
 }  // namespace

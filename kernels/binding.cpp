@@ -172,6 +172,31 @@ NB_MODULE(_native, m) {
                               array_of(std::move(out.matched)));
     });
 
+    m.def("nearest", [](const std::string& isa, In<std::int8_t, 2> rows,
+                        In<std::int8_t, 2> centroids, std::optional<In<std::int64_t, 1>> offsets,
+                        std::optional<In<std::int8_t, 2>> centres, std::int64_t probes,
+                        int threads, Out<std::int32_t, 1> numbers,
+                        Out<std::int32_t, 1> distances) {
+        const bool grouped = offsets && centres;
+        const Cells cells{centroids.data(), static_cast<std::int64_t>(centroids.shape(0)),
+                          grouped ? offsets->data() : nullptr,
+                          grouped ? centres->data() : nullptr,
+                          grouped ? static_cast<std::int64_t>(centres->shape(0)) : 0};
+        nb::gil_scoped_release unlocked;
+        nearest(isa_of(isa), rows.data(), static_cast<std::int64_t>(rows.shape(0)),
+                static_cast<std::int64_t>(rows.shape(1)), cells, probes, threads, numbers.data(),
+                distances.data());
+    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(),
+       nb::arg(), nb::arg());
+
+    m.def("cell_sums", [](In<std::int8_t, 2> rows, In<std::int32_t, 1> numbers, int threads,
+                          Out<std::int32_t, 2> sums) {
+        nb::gil_scoped_release unlocked;
+        cell_sums(rows.data(), static_cast<std::int64_t>(rows.shape(0)),
+                  static_cast<std::int64_t>(rows.shape(1)), numbers.data(),
+                  static_cast<std::int64_t>(sums.shape(0)), threads, sums.data());
+    });
+
     m.def("multiply_add_peak", [](const std::string& isa, const std::string& dtype,
                                   double seconds) {
         nb::gil_scoped_release unlocked;

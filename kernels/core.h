@@ -54,6 +54,26 @@ Aggregate xtr_aggregate(const std::int64_t* tokens, const float* sims, std::int6
                         std::int64_t keep, const std::int64_t* offsets, std::int64_t passages,
                         const float* missing);
 
+// Centroids [count, width], and where they are in groups, those of group g at
+// offsets[g]:offsets[g + 1].
+struct Cells {
+    const std::int8_t* centroids;
+    std::int64_t count;
+    const std::int64_t* offsets;  // [groups + 1], or nullptr: no groups
+    const std::int8_t* centres;   // [groups, width]
+    std::int64_t groups;
+};
+
+// numbers and squared distances [count] of the centroids that are nearest to rows
+// [count, width], each looked for in its `probes` nearest groups.
+void nearest(const Isa& isa, const std::int8_t* rows, std::int64_t count, std::int64_t width,
+             const Cells& cells, std::int64_t probes, int threads, std::int32_t* numbers,
+             std::int32_t* distances);
+
+// sums [cells, width] of the rows [count, width] of each number.
+void cell_sums(const std::int8_t* rows, std::int64_t count, std::int64_t width,
+               const std::int32_t* numbers, std::int64_t cells, int threads, std::int32_t* sums);
+
 // Multiply-adds of one thread, in 1e9 a second, when nothing is read from memory.
 double multiply_add_peak(const Isa& isa, Dtype dtype, double seconds);
 

@@ -71,6 +71,10 @@ struct Isa {
                       uint8_t* best);
     void (*read_lattice_row)(const LatticeRow& row);     // residuals into row.row,
     void (*predict_lattice_row)(const LatticeRow& row);  // and what was expected added to them
+    // Raise best [lanes] to the greatest of sums [count][lanes], whole numbers, less norms [count];
+    // where it rose, place is first + its row. The earlier of equals stays.
+    void (*argbest)(const float* sums, int64_t count, int64_t lanes, const int32_t* norms,
+                    int32_t first, int32_t* best, int32_t* place);
     // Independent chains of multiply-adds in registers; how many were done.
     double (*spin_floats)(int64_t rounds);
     double (*spin_codes)(int64_t rounds);

@@ -58,6 +58,12 @@ void widen_halves(const uint16_t* in, int64_t n, float* out) {
     widen_last_halves(in + i, n - i, out + i);
 }
 
+void argbest(const float* sums, int64_t count, int64_t lanes, const int32_t* norms, int32_t first,
+             int32_t* best, int32_t* place) {
+    for (int64_t l = 0; l < lanes; l += 8)
+        argbest_8(sums, count, lanes, norms, first, l, best, place);
+}
+
 constexpr int LIMIT = 3;  // registers of query tokens in a group
 
 }  // namespace
@@ -80,6 +86,7 @@ const Isa avx2 = {
     max_bytes,
     read_lattice_row,
     predict_lattice_row,
+    argbest,
     spin<Floats>,
     spin<Codes>,
 };

@@ -37,6 +37,7 @@ const Isa avx512 = {
     max_bytes,
     read_lattice_row,
     predict_lattice_row,
+    argbest,
     spin<Floats>,
     spin<Codes>,
 };

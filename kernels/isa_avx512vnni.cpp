@@ -52,6 +52,7 @@ const Isa avx512vnni = {
     max_bytes,
     read_lattice_row,
     predict_lattice_row,
+    argbest,
     spin<Floats>,
     spin<Codes>,
 };

@@ -55,6 +55,7 @@ const Isa neon = {
     max_bytes,
     read_lattice_row,
     predict_lattice_row,
+    argbest,
     spin<Floats>,
     spin<Codes>,
 };

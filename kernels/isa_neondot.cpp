@@ -50,6 +50,7 @@ const Isa neondot = {
     max_bytes,
     read_lattice_row,
     predict_lattice_row,
+    argbest,
     spin<Floats>,
     spin<Codes>,
 };

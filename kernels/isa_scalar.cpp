@@ -94,6 +94,16 @@ int64_t above(const float* sims, int64_t count, int64_t lanes, const float* leas
     return found;
 }
 
+void argbest(const float* sums, int64_t count, int64_t lanes, const int32_t* norms, int32_t first,
+             int32_t* best, int32_t* place) {
+    for (int64_t t = 0; t < count; ++t)
+        for (int64_t l = 0; l < lanes; ++l) {
+            const int32_t mine = int32_t(sums[t * lanes + l]) - norms[t];
+            place[l] = mine > best[l] ? first + int32_t(t) : place[l];
+            best[l] = mine > best[l] ? mine : best[l];
+        }
+}
+
 template <class T>
 double spin(int64_t rounds) {
     constexpr int64_t SUMS = 32;  // independent, to hide the latency of an addition
@@ -111,8 +121,8 @@ double spin(int64_t rounds) {
 const Isa scalar = {
     "scalar",     LANES,          4 * LANES,   2,           1,     0,           widen_halves,
     widen_codes,  best<floats>,   best<codes>, sims_floats, sims_codes, above,
-    to_bytes, max_bytes, read_lattice_row, predict_lattice_row, spin<float>,
-    spin<int32_t>,
+    to_bytes,     max_bytes,      read_lattice_row, predict_lattice_row, argbest,
+    spin<float>,  spin<int32_t>,
 };
 
 }  // namespace tokret

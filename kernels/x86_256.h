@@ -54,6 +54,24 @@ int64_t above(const float* sims, int64_t count, int64_t lanes, const float* leas
     return found;
 }
 
+// argbest for eight lanes from l.
+void argbest_8(const float* sums, int64_t count, int64_t lanes, const int32_t* norms,
+               int32_t first, int64_t l, int32_t* best, int32_t* place) {
+    __m256i* const bests = reinterpret_cast<__m256i*>(best + l);
+    __m256i* const places = reinterpret_cast<__m256i*>(place + l);
+    __m256i most = _mm256_loadu_si256(bests), where = _mm256_loadu_si256(places);
+    __m256i now = _mm256_set1_epi32(first);
+    for (int64_t t = 0; t < count; ++t) {
+        const __m256i sum = _mm256_cvtps_epi32(_mm256_loadu_ps(sums + t * lanes + l));
+        const __m256i mine = _mm256_sub_epi32(sum, _mm256_set1_epi32(norms[t]));
+        where = _mm256_blendv_epi8(where, now, _mm256_cmpgt_epi32(mine, most));
+        most = _mm256_max_epi32(most, mine);
+        now = _mm256_add_epi32(now, _mm256_set1_epi32(1));
+    }
+    _mm256_storeu_si256(bests, most);
+    _mm256_storeu_si256(places, where);
+}
+
 // Rows of int8 to rows of int16.
 [[maybe_unused]] void widen_codes_16(const int8_t* in, int64_t count, int64_t width,
                                      int64_t stride, void* out) {

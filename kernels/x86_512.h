@@ -85,6 +85,25 @@ void widen_halves(const uint16_t* in, int64_t n, float* out) {
     widen_last_halves(in + i, n - i, out + i);
 }
 
+void argbest(const float* sums, int64_t count, int64_t lanes, const int32_t* norms, int32_t first,
+             int32_t* best, int32_t* place) {
+    int64_t l = 0;
+    for (; l + 16 <= lanes; l += 16) {
+        __m512i most = _mm512_loadu_si512(best + l), where = _mm512_loadu_si512(place + l);
+        __m512i now = _mm512_set1_epi32(first);
+        for (int64_t t = 0; t < count; ++t) {
+            const __m512i sum = _mm512_cvtps_epi32(_mm512_loadu_ps(sums + t * lanes + l));
+            const __m512i mine = _mm512_sub_epi32(sum, _mm512_set1_epi32(norms[t]));
+            where = _mm512_mask_mov_epi32(where, _mm512_cmpgt_epi32_mask(mine, most), now);
+            most = _mm512_max_epi32(most, mine);
+            now = _mm512_add_epi32(now, _mm512_set1_epi32(1));
+        }
+        _mm512_storeu_si512(best + l, most);
+        _mm512_storeu_si512(place + l, where);
+    }
+    if (l < lanes) argbest_8(sums, count, lanes, norms, first, l, best, place);
+}
+
 constexpr int LIMIT = 4;  // wide registers of query tokens in a group
 
 }  // namespace

@@ -9,7 +9,8 @@ kernel, instruction set and storage. ``gmacs`` is 1e9 multiply-adds a second tha
 instructions reach with all operands in registers, ``times_numpy`` the ratio to ``query @
 vectors.T`` with ``np.maximum.reduceat`` in float32, timed in turn with it, and
 ``times_numpy_blocks`` that to the fastest NumPy form known: ``vectors @ query.T`` for sixteen
-passages at a time. Times are medians, over repeats, of the processor time of the one thread,
+passages at a time. ``nearest`` compares rows with int8 centroids, and its ``gmacs`` count those
+that are compared. Times are medians, over repeats, of the processor time of the one thread,
 which a busy machine disturbs least.
 """
 
@@ -21,7 +22,10 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokret.kernels.reference import Codes
 
 ONE_THREAD = {name: "1" for name in ["OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"]}
 TUNING = ["OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"]  # would hold BLAS below what it can do
@@ -151,6 +155,42 @@ def bench(args: argparse.Namespace) -> None:
                 share_of_peak=round(work / took / peak, 3),
                 **{f"times_{name}": round(seconds[name] / took, 2) for name in theirs},
                 **({"k_prime": args.k_prime} if kernel == "token_topk" else {}),
+            )
+    bench_nearest(args, peaks, docs.to("int8").vectors)
+
+
+def bench_nearest(args: argparse.Namespace, peaks: dict[Any, float], rows: Codes) -> None:
+    """All of 4096 centroids for some rows; then those of 12 of 64 groups for all of them."""
+    import numpy as np
+
+    from tokret.kernels import native
+    from tokret.kernels.reference import Groups
+
+    cells, groups, probes = 4096, 64, 12
+    centroids, centres = rows[:cells], rows[cells : cells + groups]
+    grouped = Groups(np.linspace(0, cells, groups + 1).astype(np.int64), centres)
+    few = rows[: len(rows) // 8]
+    for form, compared, task in [
+        ("all", len(few) * cells, lambda isa: native._nearest(isa, few, centroids, None, 1, 1)),
+        (
+            "groups",
+            len(rows) * (groups + probes * cells // groups),
+            lambda isa: native._nearest(isa, rows, centroids, grouped, probes, 1),
+        ),
+    ]:
+        chosen = [isa for isa, dtype in peaks if dtype == "int8"]
+        tasks = {isa: lambda _, i=isa, f=task: f(i) for isa in chosen}
+        for isa, took in interleaved(tasks, [None], args.repeats).items():
+            rate = compared * WIDTH / took / 1e9
+            say(
+                kernel="nearest",
+                among=form,
+                isa=isa,
+                dtype="int8",
+                seconds=round(took, 6),
+                gmacs=round(rate, 1),
+                peak_gmacs=round(peaks[isa, "int8"], 1),
+                share_of_peak=round(rate / peaks[isa, "int8"], 3),
             )
 
 

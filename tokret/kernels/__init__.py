@@ -7,7 +7,7 @@ import os
 import warnings
 
 try:
-    from tokret.kernels.native import maxsim, token_topk, xtr_aggregate
+    from tokret.kernels.native import cell_sums, maxsim, nearest, token_topk, xtr_aggregate
 
     NATIVE = True
 except ImportError as error:  # installed without a compiler
@@ -16,7 +16,7 @@ except ImportError as error:  # installed without a compiler
             "TOKRET_REQUIRE_NATIVE asks for the compiled kernels, and they cannot be imported "
             f"({error}); install tokret anew where there is a C++17 compiler."
         ) from error
-    from tokret.kernels.reference import maxsim, token_topk, xtr_aggregate
+    from tokret.kernels.reference import cell_sums, maxsim, nearest, token_topk, xtr_aggregate
 
     NATIVE = False
     warnings.warn(
@@ -25,4 +25,4 @@ except ImportError as error:  # installed without a compiler
         stacklevel=2,
     )
 
-__all__ = ["NATIVE", "maxsim", "token_topk", "xtr_aggregate"]
+__all__ = ["NATIVE", "cell_sums", "maxsim", "nearest", "token_topk", "xtr_aggregate"]

@@ -1,3 +1,4 @@
+from tokret.kernels.reference import Codes, Ints32
 from tokret.types import Floats, Ints, Mask, Vectors
 
 def instruction_sets() -> list[str]: ...
@@ -29,4 +30,17 @@ def token_topk(
 def xtr_aggregate(
     tokens: Ints, sims: Floats, offsets: Ints, missing: Floats, /
 ) -> tuple[Ints, Floats, Ints]: ...
+def nearest(
+    isa: str,
+    rows: Codes,
+    centroids: Codes,
+    offsets: Ints | None,
+    centres: Codes | None,
+    probes: int,
+    threads: int,
+    numbers: Ints32,
+    distances: Ints32,
+    /,
+) -> None: ...
+def cell_sums(rows: Codes, numbers: Ints32, threads: int, sums: Ints32, /) -> None: ...
 def multiply_add_peak(isa: str, dtype: str, seconds: float, /) -> float: ...

@@ -12,8 +12,13 @@ from numpy.typing import ArrayLike
 from tokret.errors import UsageError
 from tokret.kernels import _native
 from tokret.kernels.reference import (
+    Codes,
+    Groups,
+    Ints32,
     check_alive,
+    check_cells,
     check_k_prime,
+    check_numbers,
     check_retrieved,
     check_threads,
     checked_query,
@@ -74,6 +79,28 @@ def xtr_aggregate(
     )
 
 
+def nearest(
+    rows: Codes,
+    centroids: Codes,
+    *,
+    groups: Groups | None = None,
+    probes: int = 1,
+    threads: int = 1,
+) -> tuple[Ints32, Ints32]:
+    """Find centroids as reference.nearest does, to the bit."""
+    return _nearest(simd(), rows, centroids, groups, probes, threads)
+
+
+def cell_sums(rows: Codes, numbers: Ints32, cells: int, *, threads: int = 1) -> Ints32:
+    """Add up as reference.cell_sums does."""
+    check_numbers(rows, numbers, cells)
+    check_threads(threads)
+    sums = np.empty((cells, rows.shape[1]), np.int32)
+    rows, numbers = np.require(rows, None, LAID_OUT), np.require(numbers, None, LAID_OUT)
+    _native.cell_sums(rows, numbers, threads, sums)
+    return sums
+
+
 def multiply_add_peak(isa: str, dtype: Dtype, seconds: float) -> float:
     """Measure how many 1e9 multiply-adds a second one thread can do without memory.
 
@@ -112,6 +139,26 @@ def _token_topk(
         isa, rows, row_scales, vectors, scales, offsets, alive, threads, tokens, sims
     )
     return tokens, sims
+
+
+def _nearest(
+    isa: str, rows: Codes, centroids: Codes, groups: Groups | None, probes: int, threads: int
+) -> tuple[Ints32, Ints32]:
+    check_cells(rows, centroids, groups, probes)
+    check_threads(threads)
+    numbers, distances = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
+    _native.nearest(
+        isa,
+        np.require(rows, requirements=LAID_OUT),
+        np.require(centroids, requirements=LAID_OUT),
+        None if groups is None else np.require(groups.offsets, np.int64, LAID_OUT),
+        None if groups is None else np.require(groups.centres, requirements=LAID_OUT),
+        probes,
+        threads,
+        numbers,
+        distances,
+    )
+    return numbers, distances
 
 
 def _query(query: Floats, docs: Tokens) -> tuple[Vectors, Floats | None]:

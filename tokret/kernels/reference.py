@@ -10,13 +10,29 @@ an order that a build may choose.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tokret.errors import InputError, UsageError
 from tokret.types import Floats, Ints, Mask, Tokens, quantise_rows
+
+Codes = NDArray[np.int8]
+Ints32 = NDArray[np.int32]
+
+MOST_CODES = 1024  # of a row: a sum of so many products of int8 is exact in float32
+MOST_ROWS = 2**24  # of one cell_sums: so many int8 add up within int32
+
+
+class Groups(NamedTuple):
+    """Centroids that stand in groups: ``offsets[g]:offsets[g + 1]`` is group g's range.
+
+    offsets [G + 1] and centres [G, H], the point that stands for each group.
+    """
+
+    offsets: Ints
+    centres: Codes
 
 
 def maxsim(query: ArrayLike, docs: Tokens | Sequence[ArrayLike], *, threads: int = 1) -> Floats:
@@ -83,6 +99,66 @@ def xtr_aggregate(
     return candidates, sum_in_order(filled).astype(np.float32), present.sum(axis=0)
 
 
+def nearest(
+    rows: Codes,
+    centroids: Codes,
+    *,
+    groups: Groups | None = None,
+    probes: int = 1,
+    threads: int = 1,
+) -> tuple[Ints32, Ints32]:
+    """Find the nearest of centroids [C, H] to each of rows [T, H], exactly.
+
+    -> its number [T] and the squared distance to it [T]; of equals, the lower number.
+    With ``groups``, each row looks only among the centroids of the ``probes`` groups
+    whose centres are nearest to it (of equals, the lower); empty groups are passed over.
+    Raises InputError for other types or shapes and for no centroids, UsageError where
+    ``probes`` or ``threads`` is below one.
+    """
+    check_cells(rows, centroids, groups, probes)
+    check_threads(threads)
+    numbers, distances = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
+    for first in range(0, len(rows), 1024):
+        some = slice(first, first + 1024)
+        all_distances = squared_distances(rows[some], centroids)
+        if groups is not None:
+            open_groups = np.flatnonzero(np.diff(groups.offsets))
+            to_centres = squared_distances(rows[some], groups.centres[open_groups])
+            probed = open_groups[np.argsort(to_centres, axis=1, kind="stable")[:, :probes]]
+            owner = np.repeat(np.arange(len(groups.centres)), np.diff(groups.offsets))
+            looked = np.zeros((len(probed), len(groups.centres)), np.bool_)
+            np.put_along_axis(looked, probed, True, axis=1)
+            all_distances[~looked[:, owner]] = np.iinfo(np.int32).max
+        numbers[some] = all_distances.argmin(axis=1)
+        distances[some] = all_distances.min(axis=1)
+    return numbers, distances
+
+
+def cell_sums(rows: Codes, numbers: Ints32, cells: int, *, threads: int = 1) -> Ints32:
+    """Add up the rows [T, H] of each number [T], 0 to ``cells`` - 1 -> [cells, H].
+
+    Raises InputError for other types or shapes, for a number that is none of a cell's,
+    and for more than 2**24 rows, whose sums might not fit.
+    """
+    check_numbers(rows, numbers, cells)
+    check_threads(threads)
+    sums = np.zeros((cells, rows.shape[1]), np.int32)
+    np.add.at(sums, numbers, rows.astype(np.int32))
+    return sums
+
+
+def squared_distances(rows: Codes, points: Codes) -> Ints32:
+    """Squared distances of rows [T, H] to points [C, H] -> [T, C], exact."""
+    products = (rows.astype(np.float32) @ points.astype(np.float32).T).astype(np.int32)
+    return squared_norms(rows)[:, None] + squared_norms(points) - 2 * products
+
+
+def squared_norms(rows: Codes) -> Ints32:
+    """Squared lengths of rows [T, H] -> [T], exact."""
+    norms: Ints32 = np.einsum("th,th->t", rows, rows, dtype=np.int32)
+    return norms
+
+
 def sum_in_order(rows: NDArray[Any]) -> NDArray[np.float64]:
     """Sum rows [Q, C] to [C] in float64, one after another; NumPy's own sum makes pairs."""
     total = np.zeros(rows.shape[1:])
@@ -135,6 +211,47 @@ def check_threads(threads: int) -> None:
     """Refuse a number of threads below one."""
     if threads < 1:
         raise UsageError(f"threads must be at least 1, got {threads}.")
+
+
+def check_cells(rows: Codes, centroids: Codes, groups: Groups | None, probes: int) -> None:
+    """Refuse rows and centroids that are not int8 of one width, and groups that do not fit."""
+    for name, codes in [("rows", rows), ("centroids", centroids)]:
+        if codes.ndim != 2 or codes.dtype != np.int8:
+            raise InputError(f"{name} must be int8 [., H], got {codes.dtype} {list(codes.shape)}.")
+    width = rows.shape[1]
+    if centroids.shape[1] != width or not 0 < width <= MOST_CODES or not len(centroids):
+        raise InputError(
+            f"centroids must be one or more of the rows' width, 1 to {MOST_CODES}; got "
+            f"{list(centroids.shape)} for rows {list(rows.shape)}."
+        )
+    if probes < 1:
+        raise UsageError(f"probes must be at least 1, got {probes}.")
+    if groups is None:
+        return
+    offsets, centres = groups
+    if centres.shape != (len(offsets) - 1, width) or centres.dtype != np.int8:
+        raise InputError(
+            f"centres must be int8 [{len(offsets) - 1}, {width}], got {centres.dtype} "
+            f"{list(centres.shape)}."
+        )
+    if offsets[0] != 0 or offsets[-1] != len(centroids) or (np.diff(offsets) < 0).any():
+        raise InputError(f"offsets of groups must rise from 0 to {len(centroids)}.")
+
+
+def check_numbers(rows: Codes, numbers: Ints32, cells: int) -> None:
+    """Refuse rows that are not int8, and numbers that are not one cell's for each."""
+    if rows.ndim != 2 or rows.dtype != np.int8 or len(rows) > MOST_ROWS:
+        raise InputError(
+            f"rows must be int8 [T, H], T at most {MOST_ROWS}; got {rows.dtype} {list(rows.shape)}."
+        )
+    if numbers.shape != (len(rows),) or numbers.dtype != np.int32:
+        raise InputError(
+            f"numbers must be int32 [{len(rows)}], got {numbers.dtype} {list(numbers.shape)}."
+        )
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= cells):
+        raise InputError(
+            f"numbers must be 0 to {cells - 1}, got {numbers.min()} to {numbers.max()}."
+        )
 
 
 def check_retrieved(tokens: Ints, sims: Floats, offsets: Ints, missing: Floats) -> None:
