@@ -494,6 +494,9 @@ def test_a_description_that_tells_other_segments_is_refused(tmp_path):
                 segment_ids=np.frombuffer(segment.encode(), np.uint8).reshape(1, -1),
                 segment_tokens=np.array([tokens]),
             )
+    for tokens in (-1, 1 << 62):
+        with pytest.raises(IndexCorruptError, match="segment_tokens are no numbers"):
+            forge(index, segment_tokens=np.array([tokens]))
     with pytest.raises(IndexCorruptError, match="trained_on must be"):
         forge(index, trained_on=np.array([trained, trained]))
 

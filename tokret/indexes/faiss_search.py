@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tokret.indexes.faiss import Faiss
 
 FEW = 20_000  # tokens; where a filter leaves fewer, reading them all is cheap and misses none
+MOST_TOKENS = 1 << 48  # of a segment, as of any dimension of a column
 ID_BYTES = 20  # of a segment's name
 DERIVED: Layout = {
     "index": ("|u1", None),  # as faiss writes it
@@ -61,6 +62,8 @@ def covered(derived: Segment) -> tuple[list[Held], int]:
     derived.expect({"segment_ids": DERIVED["segment_ids"]}, rows=len(counts))
     names = [bytes(row).decode("latin-1") for row in derived.read("segment_ids")]
     held = [Held(name, int(count)) for name, count in zip(names, counts, strict=True)]
+    if any(not 0 <= tokens < MOST_TOKENS for _, tokens in held):
+        raise IndexCorruptError(f"{derived.path}: segment_tokens are no numbers of tokens.")
     return held, int(derived.read("trained_on")[0])
 
 
