@@ -117,9 +117,9 @@ def test_duplicates_across_segments_are_seen(tmp_path):
         build(tmp_path / "i", docs, encoder="toy")
     added = build(tmp_path / "j", docs, encoder="toy", on_duplicate="replace")
     index = Index.open(tmp_path / "j")
-    assert added.replaced == 1 and len(index) == 300 and index.document("d0003") == "newer"
+    assert added.replaced == 1 and len(index) == 300 and index.document("d0003").text == "newer"
     added = build(tmp_path / "k", docs, encoder="toy", on_duplicate="skip")
-    assert added.skipped == 1 and Index.open(tmp_path / "k").document("d0003") == DOCS[3][1]
+    assert added.skipped == 1 and Index.open(tmp_path / "k").document("d0003").text == DOCS[3][1]
 
 
 def test_vectors_stand_beside_documents_through_a_stop(tmp_path, toy):

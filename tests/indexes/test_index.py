@@ -57,7 +57,7 @@ def test_an_index_is_the_same_when_opened_again(index):
 
 
 def test_a_document_without_tokens_is_kept_and_never_found(index):
-    assert index.document("d4") == ""
+    assert index.document("d4").text == ""
     assert "d4" not in ids(index.search("red", k=10))
 
 
@@ -95,9 +95,9 @@ def test_a_known_id_is_an_error_or_skipped_or_replaces(index):
         index.add([("d5", "new"), ("d1", "other")])
     assert "d5" not in index  # all or nothing
     assert index.add([("d1", "other")], on_duplicate="skip").skipped == 1
-    assert index.document("d1") == "red green blue"
+    assert index.document("d1").text == "red green blue"
     assert index.add([("d1", "other"), ("d1", "third")], on_duplicate="replace").replaced == 2
-    assert index.document("d1") == "third" and len(index) == 4
+    assert index.document("d1").text == "third" and len(index) == 4
 
 
 def test_adding_in_two_steps_equals_adding_at_once(index, tmp_path):
@@ -330,9 +330,9 @@ def test_long_documents_are_split_and_every_word_is_found(tmp_path):
     for word in words:
         hit = next(h for h in index.search(word) if h.doc_id == "long")
         assert word in hit.text.split()
-        assert hit.text == index.document("long")[hit.start : hit.end]
+        assert hit.text == index.document("long").text[hit.start : hit.end]
     (match,) = index.explain("w33", "long")
-    assert index.document("long")[match.start : match.end] == "w33"
+    assert index.document("long").text[match.start : match.end] == "w33"
 
 
 def test_a_script_of_several_tokens_a_letter_is_split_before_it_is_cut_off(tmp_path, toy):
@@ -373,7 +373,7 @@ def test_explains_each_query_word_by_its_best_word(tmp_path):
     index = Index.create(tmp_path / "index", encoder="toy")
     index.add(DOCS)
     matches = index.explain("the green", "d2")
-    text = index.document("d2")
+    text = index.document("d2").text
     assert [text[m.start : m.end] for m in matches] == ["the", "green"]
     assert [m.similarity for m in matches] == pytest.approx([1, 1], abs=1e-3)
 
@@ -382,7 +382,7 @@ def test_explains_shared_stems_on_a_lexical_index(tmp_path):
     index = Index.create(tmp_path / "index", backend="bm25")
     index.add(DOCS)
     (match,) = index.explain("hill", "d2")
-    assert index.document("d2")[match.start : match.end] == "hills"
+    assert index.document("d2").text[match.start : match.end] == "hills"
 
 
 # -- scorers -------------------------------------------------------------------------------
@@ -502,7 +502,7 @@ def test_queries_may_come_from_a_generator(tmp_path):
 def test_mappings_may_use_the_fields_names_of_other_tools(tmp_path):
     index = Index.create(tmp_path / "index", encoder="toy")
     index.add([{"docno": "a", "contents": "whale"}, {"docid": "b", "segment": "tea"}])
-    assert index.document("a") == "whale" and index.document("b") == "tea"
+    assert index.document("a").text == "whale" and index.document("b").text == "tea"
 
 
 @pytest.mark.parametrize("query", ["", "  ", "\n"])

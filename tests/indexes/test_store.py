@@ -288,10 +288,10 @@ def test_a_reader_keeps_its_version_while_files_go(folder):
 
 
 def test_a_reader_that_has_not_yet_searched_keeps_its_version_too(folder):
-    want, text = Index.open(folder).search("blue"), Index.open(folder).document("d3")
+    want, text = Index.open(folder).search("blue"), Index.open(folder).document("d3").text
     reader = Index.open(folder)
     Index.open(folder).delete(["d1", "d3", "d4"])
-    assert reader.search("blue") == want and reader.document("d3") == text
+    assert reader.search("blue") == want and reader.document("d3").text == text
     assert reader.explain("blue", "d3")
 
 

@@ -74,7 +74,7 @@ def hit_lines(
     start, end = window(hit.text, found)
     body = cut(console, hit.text, found, start, end, continued=hit.start > 0)
     if start + hit.start > LEAD:
-        document = index.document(hit.doc_id)
+        document = index.document(hit.doc_id).text
         begins = found if hit.start == 0 else []
         opening = cut(console, document, begins, 0, _words(document, OPENING))
         body = Text("\n").join([opening, body])

@@ -96,6 +96,9 @@ def _fault(test: Test, known: Kinds) -> str:
     return f"{test.name} holds {holds}, never such as {literal(next(iter(asked.values()))):.80}"
 
 
+Where = str | Mapping[str, Any] | Filter
+
+
 class _Compiler:
     """A mapping to a tree: names to values, lists of values, or operators with theirs."""
 

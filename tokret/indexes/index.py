@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
@@ -15,27 +15,29 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tokret import __version__
-from tokret.encoders import Encoded, Encoder, Identity, encoders
+from tokret.encoders import Encoder, Identity, encoders
 from tokret.errors import (
     IndexCorruptError,
     IndexFormatError,
     IndexStateError,
-    InputError,
     ModelMismatchError,
     UsageError,
 )
 from tokret.indexes.base import Backend, Report, Request, backends
 from tokret.indexes.compact import Compacted, worthwhile
-from tokret.indexes.ingest import Added, Ingest, Missing, OnDuplicate, Progress, unit_rows
+from tokret.indexes.filter import Filter, Where
+from tokret.indexes.ingest import Added, Ingest, Missing, OnDuplicate, Progress
 from tokret.indexes.manifest import FORMAT, Manifest, Settings
 from tokret.indexes.merge import sources
 from tokret.indexes.publish import publish, surviving
+from tokret.indexes.queries import clean, requests_of
+from tokret.indexes.selection import field_counts, places
 from tokret.indexes.store import Snapshot, Store
 from tokret.indexes.tune import tuned
 from tokret.indexes.verify import verify as damages_of
 from tokret.indexes.view import View, best_documents
 from tokret.scoring import Scorer, scorers
-from tokret.types import Floats, Hit, Match, Tokens
+from tokret.types import Document, Hit, Match
 
 
 def encoder_for(encoder: str | Encoder | None, backend: Backend) -> Encoder | None:
@@ -290,10 +292,17 @@ class Index:
         self.refresh()
         return ingest.added
 
-    def delete(self, doc_ids: Iterable[str], *, missing: Literal["error", "skip"] = "error") -> int:
-        """Delete documents in one commit; returns how many.
+    def delete(
+        self,
+        doc_ids: Iterable[str] = (),
+        *,
+        where: Where | None = None,
+        missing: Literal["error", "skip"] = "error",
+    ) -> int:
+        """Delete documents, by id or all that a filter allows, in one commit; returns how many.
 
-        Raises UsageError for an id that is not there, unless ``missing`` is "skip".
+        Raises UsageError for an id that is not there, unless ``missing`` is "skip", and for a
+        filter as ``search`` does.
         """
         if isinstance(doc_ids, str):
             raise UsageError(f"delete takes several ids; for one, write [{doc_ids!r:.200}].")
@@ -301,21 +310,23 @@ class Index:
             raise UsageError(f"missing must be 'error' or 'skip', got {missing!r}.")
         with self._store.lock():
             before = self._current()
-            gone: dict[str, set[int]] = {}
+            found = set() if where is None else set(places(before, Filter.of(where)))
             for doc_id in doc_ids:
                 if not isinstance(doc_id, str):
                     raise UsageError(f"Ids are strings, got {doc_id!r:.200}; nothing was deleted.")
                 place = before.find(doc_id)
                 if place is not None:
-                    segment = before.segments[place[0]].path.name
-                    gone.setdefault(segment, set()).add(place[1])
+                    found.add(place)
                 elif missing == "error":
                     raise UsageError(f"No document {doc_id!r:.200}; nothing was deleted.")
+            gone: dict[str, set[int]] = {}
+            for s, d in found:
+                gone.setdefault(before.segments[s].path.name, set()).add(d)
             if gone:
                 entries = surviving(self._store, before, gone)
                 publish(self._store, self._backend, before.manifest, entries)
         self.refresh()
-        return sum(map(len, gone.values()))
+        return len(found)
 
     def compact(self, *, force: bool = False, progress: Report | None = None) -> Compacted:
         """Drop the rows of deleted documents and join small segments, in one commit.
@@ -346,17 +357,22 @@ class Index:
         k: int = 10,
         *,
         scorer: str | Scorer | None = None,
+        where: Where | None = None,
         threads: int = 1,
         text: bool = True,
     ) -> list[Hit]:
         """Rank documents for one query: the best ``k``, best first, ties by document id.
 
         ``query`` is a text or its token vectors [Q, H]; a text without words finds nothing.
-        A document scores as its best passage. ``text=False`` leaves the passages' text out of
-        the hits. Raises UsageError for k < 1 and for a scorer that the backend does not have.
+        A document scores as its best passage. ``where`` filters documents by their fields
+        before any is scored, such as ``'year >= 2019 and lang == "en"'``: the answer is that of
+        an index of these documents alone, but for what words weigh in BM25. ``text=False``
+        leaves the passages' text out of the hits. Raises UsageError for k < 1, for a scorer
+        that the backend does not have, and for a filter that cannot be read or never passes.
         """
         queries = [query] if isinstance(query, str) else [np.asarray(query)]
-        return self.search_many(queries, k, scorer=scorer, threads=threads, text=text)[0]
+        options: dict[str, Any] = {"scorer": scorer, "where": where, "threads": threads}
+        return self.search_many(queries, k, text=text, **options)[0]
 
     def search_many(
         self,
@@ -364,6 +380,7 @@ class Index:
         k: int = 10,
         *,
         scorer: str | Scorer | None = None,
+        where: Where | None = None,
         threads: int = 1,
         text: bool = True,
     ) -> list[list[Hit]]:
@@ -377,7 +394,9 @@ class Index:
         chosen = None if scorer is None else scorers.build(scorer)
         if chosen is not None and not hasattr(chosen, "score"):
             raise UsageError(f"A scorer is a name or an object with score(), got {scorer!r}.")
-        requests = self._requests(list(queries))
+        allowed = None if where is None else view.allowed(Filter.of(where))
+        normalize = view.snapshot.manifest.settings.normalize
+        requests = requests_of(list(queries), self._text_encoder, normalize, allowed)
 
         def rank(request: Request, inner: int) -> list[Hit]:
             passages, scores = view.searcher.rank(request, chosen, inner)
@@ -387,26 +406,6 @@ class Index:
             return [rank(request, threads) for request in requests]
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(lambda request: rank(request, 1), requests))
-
-    def _requests(self, queries: Sequence[str | ArrayLike]) -> list[Request]:
-        texts = [query for query in queries if isinstance(query, str)]
-        vectors: Iterator[Floats | None] = iter([None] * len(texts))
-        if texts and self._backend.encodes and self.encoder is not None:
-            vectors = _meant(self.encoder.encode_queries([_clean(text) for text in texts]))
-        return [
-            Request(query, next(vectors))
-            if isinstance(query, str)
-            else Request(None, self._query_vectors(query, i))
-            for i, query in enumerate(queries)
-        ]
-
-    def _query_vectors(self, query: ArrayLike, i: int) -> Floats:
-        try:
-            rows = Tokens.of([query])[0]
-        except InputError as error:
-            message = str(error).replace("Passage 0", f"Query {i}")
-            raise InputError(f"{message} A query is a text, or vectors [Q, H].") from error
-        return unit_rows(rows)[0] if self._state.snapshot.manifest.settings.normalize else rows
 
     def explain(self, query: str, doc_id: str) -> list[Match]:
         """For each query token, the token of the document that answers it best.
@@ -425,7 +424,7 @@ class Index:
         base = int(view.first_passage[s])
         rows = [view.searcher.passage_tokens(base + n) for n in range(first, last)]
         vectors = np.concatenate([row for row in rows if row is not None])
-        encoded = encoder.encode_queries([_clean(query)])
+        encoded = encoder.encode_queries([clean(query)])
         if len(vectors) == 0:
             return []
         start = int(segment.token_offsets[first])
@@ -437,11 +436,35 @@ class Index:
             for q, ((a, b), t) in enumerate(zip(encoded.spans, best, strict=True))
         ]
 
-    def document(self, doc_id: str) -> str:
-        """Contents of a document: title, a space, text. Raises UsageError if it is not there."""
+    def _text_encoder(self) -> Encoder | None:
+        return self.encoder if self._backend.encodes else None
+
+    def document(self, doc_id: str) -> Document:
+        """Give a document back: as its text its contents (title, a space, text), and fields.
+
+        Raises UsageError if it is not there.
+        """
         view = self._state
         s, d = self._find(view, doc_id)
-        return view.snapshot.segments[s].text(d)
+        segment = view.snapshot.segments[s]
+        (fields,) = segment.fields.rows(d, d + 1, checked=False)
+        return Document(doc_id, segment.text(d), "", fields)
+
+    def ids(self, where: Where | None = None) -> list[str]:
+        """Ids of all documents, or of those that a filter allows, in the order they came.
+
+        Raises UsageError as ``search`` does.
+        """
+        snapshot = self._state.snapshot
+        chosen = places(snapshot, None if where is None else Filter.of(where))
+        return [snapshot.segments[s].doc_id(d) for s, d in chosen]
+
+    def fields(self) -> dict[str, dict[str, int]]:
+        """Names of all fields; for each, how many documents hold values of which kind.
+
+        Kinds are ``str``, ``int``, ``float``, ``bool``, and lists of them such as ``list[str]``.
+        """
+        return field_counts(self._state.snapshot)
 
     @staticmethod
     def _find(view: View, doc_id: str) -> tuple[int, int]:
@@ -474,19 +497,8 @@ class Index:
             "tokens": sum(segment.tokens for segment in segments),
             "segments": len(segments),
             "bytes": snapshot.size,
+            "fields": self.fields(),
         }
-
-
-def _meant(encoded: Encoded) -> Iterator[Floats]:
-    """Vectors of each query; none where no token stands for text, but special ones alone."""
-    for i, vectors in enumerate(encoded.tokens):
-        spans = encoded.spans[encoded.tokens.offsets[i] : encoded.tokens.offsets[i + 1]]
-        yield vectors if (spans[:, 1] > spans[:, 0]).any() else vectors[:0]
-
-
-def _clean(text: str) -> str:
-    """A query with lone surrogates replaced: it may come from anywhere."""
-    return "".join("�" if "\ud800" <= c <= "\udfff" else c for c in text)
 
 
 def _backend_of(snapshot: Snapshot) -> Backend:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from tokret.errors import IndexCorruptError
 from tokret.indexes.base import Backend, Searcher
+from tokret.indexes.filter import Filter
+from tokret.indexes.selection import allowed_documents
 from tokret.indexes.store import Snapshot
-from tokret.types import Floats, Hit, Ints
+from tokret.types import Floats, Hit, Ints, Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +23,7 @@ class View:
     doc_of: Ints  # [N] document of each passage, numbered through all segments
     first_doc: Ints  # [S + 1] first document of each segment
     first_passage: Ints  # [S + 1] first passage of each segment
+    masks: dict[str, Mask] = field(default_factory=dict)  # of the last filter
 
     @classmethod
     def of(cls, snapshot: Snapshot, backend: Backend) -> View:
@@ -34,6 +37,16 @@ class View:
         ]
         doc_of = np.concatenate([np.empty(0, np.int64), *owners])
         return cls(snapshot, backend.searcher(snapshot), doc_of, first_doc, first_passage)
+
+    def allowed(self, where: Filter) -> Mask:
+        """Passages of the documents that a filter allows [N]; of the last one, kept."""
+        key = str(where)
+        mask = self.masks.get(key)
+        if mask is None:
+            mask = allowed_documents(self.snapshot, where)[self.doc_of]
+            self.masks.clear()
+            self.masks[key] = mask
+        return mask
 
     def doc_id(self, doc: int) -> str:
         """Id of a document."""
