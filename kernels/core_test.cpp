@@ -72,6 +72,24 @@ bool agree(const std::vector<float>& got, const std::vector<float>& want, Dtype 
     return true;
 }
 
+// The passages' tokens as centroids, of which each passage is a group, for the query's tokens.
+bool right_cells(const Isa& isa, const Case& c, int threads) {
+    const std::int64_t count = c.offsets.back();
+    const auto size = static_cast<std::size_t>(c.tokens);
+    bool good = true;
+    for (std::int64_t groups : {0, 9}) {
+        const Cells cells{c.codes.data(), count, groups ? c.offsets.data() : nullptr,
+                          c.codes.data() + 3 * c.width, groups};
+        std::vector<std::int32_t> want(size), got(size), apart(size), same(size);
+        nearest(*find_isa("scalar"), c.query_codes.data(), c.tokens, c.width, cells, 3, 1,
+                want.data(), apart.data());
+        nearest(isa, c.query_codes.data(), c.tokens, c.width, cells, 3, threads, got.data(),
+                same.data());
+        good = good && got == want && same == apart;
+    }
+    return good;
+}
+
 bool right(const Isa& isa, const Case& c, Dtype dtype, int threads) {
     const Docs docs = c.docs(dtype);
     const Query query = c.asked(dtype);
@@ -90,7 +108,7 @@ bool right(const Isa& isa, const Case& c, Dtype dtype, int threads) {
         token_topk(isa, query, docs, alive, keep, threads, other.data(), same.data());
         good = good && agree(same, sims, dtype, NEAR) && (dtype != Dtype::int8 || tokens == other);
     }
-    return good;
+    return good && right_cells(isa, c, threads);
 }
 
 }  // namespace
