@@ -83,8 +83,8 @@ class Filter:
 
 def _fault(test: Test, known: Kinds) -> str:
     if test.name not in known:
-        has = f"known: {', '.join(sorted(known))}" if known else "the index holds no fields"
-        return f"no document has a field {test.name!r};{did_you_mean(test.name, known)} {has}"
+        has = f"Known: {', '.join(sorted(known))}" if known else "The index holds no fields"
+        return f"no document has a field {test.name!r}.{did_you_mean(test.name, known)} {has}"
     kinds = {"number" if kind in ("int", "float") else kind for kind in known[test.name]}
     asked = {
         type(value).__name__ if isinstance(value, bool | str) else "number": value
