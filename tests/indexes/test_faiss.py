@@ -163,6 +163,19 @@ def test_what_is_cut_off_and_added_again_is_found_as_before(factory):
     assert np.mean(np.sort(got[0]) == np.sort(want[0])) > 0.95  # 4-bit codes have many ties
 
 
+def test_what_does_not_count_is_sifted_out_until_enough_is_found():
+    rows = np.concatenate(passages(300, seed=2))
+    index = faiss_index.empty("Flat", H)
+    faiss_index.add(index, rows)
+    mask = np.arange(len(rows)) % 20 == 3
+    bits = np.packbits(mask, bitorder="little")
+    got = faiss_search._sifted(index, query(3), 30, mask, len(rows))
+    want = faiss_index.search(index, query(3), 30, bits)
+    assert np.array_equal(got[0], want[0]) and got[1] == pytest.approx(want[1], abs=1e-6)
+    few, _ = faiss_search._sifted(index, query(3), 30, mask, 100)  # and no more than a GPU can
+    assert few.shape == (5, 30) and (few < 0).any() and (few[:, 0] >= 0).all()
+
+
 def test_a_row_without_enough_tokens_ends_in_its_worst():
     tokens = np.array([[4, 2, -1, -1], [5, 6, 7, 8]])
     sims = np.array([[0.9, 0.5, -9, -9], [0.8, 0.7, 0.6, 0.5]], np.float32)
