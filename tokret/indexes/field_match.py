@@ -117,6 +117,8 @@ class FieldColumn:
         """Number and value of documents ``first`` to ``last`` that have any."""
         a, b = np.searchsorted(self.docs, [first, last]).tolist()
         docs = self.docs[a:b].tolist()
+        if docs and not first <= min(docs) <= max(docs) < last:
+            raise IndexCorruptError(f"field {self.name!r} names documents out of order")
         values = self._plain(self.values[a:b].tolist())
         if not self.many:
             yield from zip(docs, values, strict=True)
@@ -133,7 +135,7 @@ class FieldColumn:
         if self.kind != "str":
             return values
         if not all(0 <= code < len(self.terms) for code in values):
-            raise IndexCorruptError(f"field {self.name!r} has texts there are not.")
+            raise IndexCorruptError(f"field {self.name!r} has texts there are not")
         texts = {code: self.terms[code].decode() for code in set(values)}
         return [texts[code] for code in values]
 
