@@ -35,8 +35,7 @@ def open_new(path, backend="exact"):
 
 
 def contents(index, doc_id):
-    found = index.document(doc_id)
-    return found if isinstance(found, str) else found.contents
+    return index.document(doc_id).contents
 
 
 def answers(index):
@@ -121,6 +120,23 @@ def test_documents_of_several_passages_stay_whole(tmp_path):
             assert hit.doc_id == f"long{d}" and word in hit.text.split()
             match = index.explain(word, hit.doc_id)[0]
             assert contents(index, hit.doc_id)[match.start : match.end] == word
+
+
+def test_metadata_stays_with_its_document(tmp_path, backend):
+    index = open_new(tmp_path / "i", backend)
+    for part in range(3):
+        index.add(
+            {"id": f"{part}{d}", "text": "ant", "fields": {"n": d, "part": [f"p{part}", "all"]}}
+            for d in range(6)
+        )
+    index.add([("bare", "ant")])
+    index.delete(["00", "13", "25"])
+    wheres = ["n >= 3", 'part == "p1"', 'part == "all" and n < 2']
+    before = [index.search("ant", k=20, where=where) for where in wheres]
+    index.compact(force=True)
+    assert [index.search("ant", k=20, where=where) for where in wheres] == before
+    assert dict(index.document("24").fields) == {"n": 4, "part": ("p2", "all")}
+    assert not index.document("bare").fields and verify(tmp_path / "i") == []
 
 
 def test_nothing_to_gain_makes_no_version(tmp_path, backend):
@@ -394,7 +410,7 @@ for name, work in works.items():
     all_steps, index = count, Index.open(folder / name)
     assert index.info()["segments"] == 1 and verify(folder / name) == []
     states.append(found(index))
-    steps = {*range(1, all_steps, 7), *range(all_steps - 9, all_steps + 1)}
+    steps = {*range(1, all_steps, 11), *range(all_steps - 9, all_steps + 1)}
     for step in sorted(steps):
         path = folder / f"{name}{step}"
         shutil.copytree(folder / "start", path)
