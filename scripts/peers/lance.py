@@ -1,0 +1,73 @@
+"""LanceDB: a column of multi-vectors, an IVF_PQ index over all of them, MaxSim by cosine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peers.data import WIDTH, Data
+
+REQUIREMENTS = ("lancedb==0.40.0",)
+PIP = ("numpy==2.4.6", *REQUIREMENTS)
+VENV = "lancedb"
+QUERIES = 200
+REPEATS = 1
+POINTS: dict[str, list[dict[str, Any]]] = {
+    "IVF_PQ": [
+        {"k": 100},
+        {"k": 100, "nprobes": 32},
+        {"k": 100, "nprobes": 32, "refine_factor": 4},
+    ],
+}
+TABLE = "passages"
+
+
+def engine() -> None:
+    os.environ.setdefault("LANCE_LOG", "error")
+    import lancedb  # noqa: F401
+
+
+def build(data: Data, folder: Path, variant: str, threads: int) -> None:
+    """The index takes its own defaults for partitions and sub-vectors."""
+    import lancedb
+    import pyarrow as pa
+
+    vector = pa.list_(pa.float32(), WIDTH)
+    schema = pa.schema([("id", pa.int32()), ("vector", pa.list_(vector))])
+
+    def batches() -> Iterator[Any]:
+        for first, last in data.blocks():
+            flat = pa.FixedSizeListArray.from_arrays(
+                pa.array(data.rows(first, last).reshape(-1)), WIDTH
+            )
+            starts = (data.offsets[first : last + 1] - data.offsets[first]).astype(np.int32)
+            lists = pa.ListArray.from_arrays(pa.array(starts), flat)
+            ids = pa.array(np.arange(first, last, dtype=np.int32))
+            yield pa.RecordBatch.from_arrays([ids, lists], schema=schema)
+
+    database = lancedb.connect(str(folder))
+    reader = pa.RecordBatchReader.from_batches(schema, batches())
+    table = database.create_table(TABLE, reader, schema=schema)
+    table.create_index(metric="cosine", vector_column_name="vector", index_type=variant)
+
+
+def opened(
+    data: Data, folder: Path, variant: str, threads: int, settings: dict[str, Any]
+) -> Callable[[Any], Any]:
+    import lancedb
+
+    table = lancedb.connect(str(folder)).open_table(TABLE)
+
+    def find(query: Any) -> Any:  # noqa: ANN401
+        asked = table.search(query, vector_column_name="vector").limit(settings["k"])
+        if "nprobes" in settings:
+            asked = asked.nprobes(settings["nprobes"])
+        if "refine_factor" in settings:
+            asked = asked.refine_factor(settings["refine_factor"])
+        return asked.select(["id", "_distance"]).to_arrow()["id"].to_pylist()
+
+    return find
