@@ -128,6 +128,15 @@ def test_a_filter_leaves_what_brute_force_over_it_finds(pair, seed, few, which):
     assert got[1] == pytest.approx(exact[1], abs=1e-5)
 
 
+def test_one_filter_leaves_no_trace_in_the_next_query(pair, monkeypatch):
+    monkeypatch.setattr(faiss_search, "FEW", 0)
+    shared = searcher(pair[0])
+    for allowed in (np.arange(160) < 50, None, np.arange(160) >= 50):
+        found, _ = shared.rank(Request(None, query(1), allowed=allowed), None, 1)
+        want, _ = searcher(pair[0]).rank(Request(None, query(1), allowed=allowed), None, 1)
+        assert np.array_equal(found, want) and len(found)
+
+
 def test_a_filter_that_allows_nothing_finds_nothing(pair, monkeypatch):
     monkeypatch.setattr(faiss_search, "FEW", 0)
     nothing = Request(None, query(1), allowed=np.zeros(160, np.bool_))
