@@ -241,6 +241,20 @@ def test_threads_do_not_change_the_hits(factory, tmp_path):
     assert index.search_many(queries, threads=3) == alone
 
 
+def test_faiss_is_given_the_threads_that_were_asked_for_and_no_longer(pair, monkeypatch):
+    seen, search = [], faiss_index.search
+
+    def watched(*args):
+        seen.append(faiss.omp_get_max_threads())
+        return search(*args)
+
+    monkeypatch.setattr(faiss_index, "search", watched)
+    before = faiss.omp_get_max_threads()
+    for threads in (1, 3):
+        searcher(pair[0]).rank(Request(None, query(1)), None, threads)
+    assert seen == [1, 3] and faiss.omp_get_max_threads() == before
+
+
 @pytest.fixture(scope="module")
 def sample():
     """Token vectors of a part of the sample that ships, and of its queries."""
