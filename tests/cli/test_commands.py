@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+HIT = ["rank", "doc_id", "score", "start", "end", "text"]
 QRELS = "query-id\tcorpus-id\tscore\nq1\tcat\t1\nq2\tqubit\t2\n"
 QUERIES = [{"_id": "q1", "text": "a cat that purred"}, {"_id": "q2", "text": "quantum integers"}]
 
@@ -113,6 +114,7 @@ def test_search_json_has_a_stable_shape(tokret, build, corpus):
         "index",
         "k",
         "scorer",
+        "where",
         "seconds",
         "any_model",
         "queries",
@@ -120,7 +122,7 @@ def test_search_json_has_a_stable_shape(tokret, build, corpus):
     assert (found["schema_version"], found["command"]) == (1, "search")
     [query] = found["queries"]
     hit = query["hits"][0]
-    assert list(hit) == ["rank", "doc_id", "score", "start", "end", "text", "matches"]
+    assert list(hit) == [*HIT, "fields", "matches"]
     assert hit["text"][hit["matches"][0]["start"] : hit["matches"][0]["end"]] == "cats"
 
 

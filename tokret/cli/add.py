@@ -15,6 +15,7 @@ from tokret.cli.corpus import (
     Limit,
     OnDuplicate,
     OnError,
+    OnMetadata,
     Quarantine,
     Reading,
     Strict,
@@ -43,6 +44,7 @@ def run(
     on_error: OnError = "fail",
     quarantine: Quarantine = None,
     encoding_errors: EncodingErrors = "strict",
+    metadata: OnMetadata = "strict",
     limit: Limit = None,
     strict: Strict = False,
     dry_run: DryRun = False,
@@ -50,7 +52,7 @@ def run(
     """Add the documents of a corpus to an index, in one commit."""
     from tokret.indexes import Index
 
-    reading = Reading(corpus, path, on_error, quarantine, encoding_errors, limit)
+    reading = Reading(corpus, path, on_error, quarantine, encoding_errors, limit, metadata)
     if dry_run:
         return would(talk, path, reading)
     put = partial(Index.add, on_duplicate=on_duplicate)

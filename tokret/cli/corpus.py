@@ -39,6 +39,12 @@ EncodingErrors = Annotated[
     Literal["strict", "replace", "skip"],
     typer.Option(help="What to do with bytes that are not UTF-8."),
 ]
+OnMetadata = Annotated[
+    Literal["strict", "lenient", "ignore"],
+    typer.Option(
+        "--metadata", help="Fields that cannot be kept: an error, left out, or take no fields."
+    ),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Read this many documents only.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 where a record was left out.")]
 VectorsFile = Annotated[
@@ -60,6 +66,7 @@ class Reading:
     quarantine: Path | None
     encoding_errors: Literal["strict", "replace", "skip"]
     limit: int | None
+    metadata: Literal["strict", "lenient", "ignore"] = "strict"
     stats: CorpusStats = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +93,7 @@ class Reading:
             on_error="skip" if refused and not keep else self.on_error,
             quarantine=self.quarantine if refused and keep else None,
             encoding_errors=self.encoding_errors,
+            metadata=self.metadata,
             stats=self.stats,
         )
         return islice(stream, self.limit)

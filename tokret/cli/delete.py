@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from tokret.cli.clean import counted
-from tokret.cli.options import DryRun, IndexDir
+from tokret.cli.options import DryRun, IndexDir, Where
 from tokret.cli.talk import Talk
 from tokret.errors import InputError, UsageError
 
@@ -25,6 +25,7 @@ def run(
     ids: Annotated[
         Path | None, typer.Option("--ids", help="A file with one id a line; - for standard input.")
     ] = None,
+    where: Where = None,
     missing: Annotated[
         Literal["error", "skip"], typer.Option(help="What to do with an id that is not there.")
     ] = "error",
@@ -35,16 +36,18 @@ def run(
     from tokret.indexes import Index
 
     wanted = list(dict.fromkeys([*(doc_ids or []), *(_listed(ids) if ids else [])]))
-    if not wanted:
-        raise UsageError("Name the documents to delete, or give --ids FILE.")
+    if not wanted and where is None:
+        raise UsageError("Name the documents to delete, or give --ids FILE or --where FILTER.")
     with Index.open(path) as index:
         absent = [doc_id for doc_id in wanted if doc_id not in index]
+        filtered = set() if where is None else set(index.ids(where))
+        count = len(filtered.union(wanted).difference(absent))
         if dry_run:
-            deleted = len(wanted) - len(absent)
+            deleted = count
         else:
-            if len(wanted) - len(absent) > MANY and not yes:
-                _confirm(len(wanted) - len(absent), path)
-            deleted = index.delete(wanted, missing=missing)
+            if count > MANY and not yes:
+                _confirm(count, path)
+            deleted = index.delete(wanted, where=where, missing=missing)
         left = len(index) - (deleted if dry_run else 0)
     talk.result(
         {

@@ -49,3 +49,6 @@ def summary(talk: Talk, added: Added, reading: Reading, seconds: float, where: s
     if reading.left_out:
         place = f"; see {reading.quarantine}" if reading.stats.quarantined else ""
         talk.warn(f"Left out, as unreadable: {counted(reading.left_out, 'record')}{place}.")
+    if reading.stats.fields_left_out:
+        values = counted(reading.stats.fields_left_out, "value")
+        talk.warn(f"Left out of metadata: {values}; first {reading.stats.field_fault}.")

@@ -16,6 +16,7 @@ from tokret.cli.corpus import (
     Limit,
     OnDuplicate,
     OnError,
+    OnMetadata,
     Quarantine,
     Reading,
     Strict,
@@ -70,6 +71,7 @@ def run(
     on_error: OnError = "fail",
     quarantine: Quarantine = None,
     encoding_errors: EncodingErrors = "strict",
+    metadata: OnMetadata = "strict",
     limit: Limit = None,
     strict: Strict = False,
     restart: Annotated[
@@ -93,7 +95,7 @@ def run(
     }
     plan = {"model": None, "backend": "exact", **(read_recipe(recipe) if recipe else {})}
     plan |= {key: value for key, value in asked.items() if value is not None}
-    reading = Reading(corpus, out, on_error, quarantine, encoding_errors, limit)
+    reading = Reading(corpus, out, on_error, quarantine, encoding_errors, limit, metadata)
     encoder = encoder_spec(plan.pop("model"), vectors, lengths)
     _check_passages(talk, plan["backend"], encoder, {k: asked[k] for k in PASSAGES})
     if dry_run:

@@ -79,4 +79,12 @@ Scorer = Annotated[
         autocompletion=complete_scorer,
     ),
 ]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="FILTER",
+        help="Only documents whose fields pass, e.g. 'year >= 2019 and lang in [\"en\"]'.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]

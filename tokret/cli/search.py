@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ import typer
 
 from tokret.cli.clean import counted, escaped
 from tokret.cli.corpus import encoder_spec, vectors_of
-from tokret.cli.options import IndexDir, Scorer, Threads, check_folder, cpus
+from tokret.cli.options import IndexDir, Scorer, Threads, Where, check_folder, cpus
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
 from tokret.errors import InputError, UsageError
@@ -44,6 +44,7 @@ def run(
         int | None,
         typer.Option("-k", "--k", min=1, help="Hits a query; default: 10, with --queries 1000."),
     ] = None,
+    where: Where = None,
     scorer: Scorer = None,
     model: Annotated[
         str | None,
@@ -96,8 +97,7 @@ def run(
             index,
             [query for _, query in asked],
             k,
-            scorer,
-            threads or cpus(),
+            {"scorer": scorer, "where": where, "threads": threads or cpus()},
             wants_text and run_file is None,
         )
         seconds = time.monotonic() - began
@@ -122,7 +122,8 @@ def run(
                 talk.say(f"Without a hit: {counted(len(written.empty), 'query')}")
             talk.say(f"Next: tokret eval {shlex.quote(str(run_file))} --qrels FILE -m nDCG@10")
         elif talk.json:
-            facts = {"index": str(path), "k": k, "scorer": scorer, "seconds": round(seconds, 6)}
+            facts = {"index": str(path), "k": k, "scorer": scorer, "where": where}
+            facts["seconds"] = round(seconds, 6)
             _object(talk, index, {**facts, "any_model": allow_model_mismatch}, results)
         elif form == "table":
             _table(talk, index, results, many)
@@ -182,8 +183,7 @@ def _search(
     index: Index,
     queries: Sequence[Any],
     k: int,
-    scorer: str | None,
-    threads: int,
+    options: Mapping[str, Any],
     text: bool,
 ) -> list[list[Hit]]:
     from tokret.indexes import Progress
@@ -192,7 +192,7 @@ def _search(
     with ProgressView(talk, unit="queries") as view:
         for at in range(0, len(queries), BATCH):
             batch = queries[at : at + BATCH]
-            found += index.search_many(batch, k, scorer=scorer, threads=threads, text=text)
+            found += index.search_many(batch, k, text=text, **options)
             if len(queries) > 1:
                 view(Progress("search", len(found), 0, 0, 0, len(queries)))
     return found
@@ -222,12 +222,15 @@ def _ranked(hits: Sequence[Hit]) -> list[dict[str, Any]]:
 def _object(
     talk: Talk, index: Index, facts: dict[str, Any], results: list[tuple[Query, list[Hit]]]
 ) -> None:
-    """Print everything as one object; for a single text also what matched."""
+    """Print everything as one object; for a single query also fields, and what matched."""
     from tokret.cli.hits import explained
 
     rows = []
     for query, hits in results:
         ranked = _ranked(hits)
+        if len(results) == 1:
+            for row in ranked:
+                row["fields"] = index.document(row["doc_id"]).fields
         if len(results) == 1 and query.text:
             for row, hit in zip(ranked, hits, strict=True):
                 row["matches"] = explained(index, query.text, hit)

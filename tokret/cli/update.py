@@ -14,6 +14,7 @@ from tokret.cli.corpus import (
     LengthsFile,
     Limit,
     OnError,
+    OnMetadata,
     Quarantine,
     Reading,
     Strict,
@@ -35,6 +36,7 @@ def run(
     on_error: OnError = "fail",
     quarantine: Quarantine = None,
     encoding_errors: EncodingErrors = "strict",
+    metadata: OnMetadata = "strict",
     limit: Limit = None,
     strict: Strict = False,
     dry_run: DryRun = False,
@@ -42,7 +44,7 @@ def run(
     """Replace the documents of an index by those of a corpus with their ids; add the others."""
     from tokret.indexes import Index
 
-    reading = Reading(corpus, path, on_error, quarantine, encoding_errors, limit)
+    reading = Reading(corpus, path, on_error, quarantine, encoding_errors, limit, metadata)
     if dry_run:
         return would(talk, path, reading)
     put = partial(Index.update, missing=missing)
