@@ -172,15 +172,18 @@ def install(work: Work, args: argparse.Namespace) -> None:
     if free < FREE_GB:
         raise SystemExit(f"Only {free:.0f} GB of disk are free; an installation leaves {FREE_GB}.")
     start = time.perf_counter()
+    code = f"from peers import adapter; adapter({args.peer!r}).engine()"
     try:
         if not python.exists():
             _quiet([sys.executable, "-m", "venv", str(python.parent.parent)], 300)
-        command = [str(python), "-m", "pip", "install", "-q", *peer.PIP]
-        _quiet(command, work.seconds("install"))
-        if hasattr(peer, "install"):
-            peer.install(python, next(python.parent.parent.glob("lib/python*/site-packages")))
-        code = f"from peers import adapter; adapter({args.peer!r}).engine()"
-        _quiet([str(python), "-c", code], 300, env=_env(1))
+        try:
+            _quiet([str(python), "-c", code], 300, env=_env(1, python))
+        except subprocess.CalledProcessError:  # never over libraries that may be in use
+            command = [str(python), "-m", "pip", "install", "-q", *peer.PIP]
+            _quiet(command, work.seconds("install"))
+            if hasattr(peer, "install"):
+                peer.install(python, next(python.parent.parent.glob("lib/python*/site-packages")))
+            _quiet([str(python), "-c", code], 300, env=_env(1, python))
     except (subprocess.SubprocessError, OSError) as error:
         work.note({**row, "error": _last(work, error)})
         return
@@ -306,12 +309,13 @@ def _child(work: Work, row: dict[str, Any], options: dict[str, Any]) -> dict[str
     grace = 120 if row["step"] == "search" else 0  # to load, and to finish a slow query
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
-        command = [str(work.python(row["peer"])), "-m", "peers.child", json.dumps(job), str(out)]
+        python = work.python(row["peer"])
+        command = [str(python), "-m", "peers.child", json.dumps(job), str(out)]
         if work.pin and shutil.which("taskset"):
             cores = sorted(os.sched_getaffinity(0))[:threads]
             command = ["taskset", "-c", ",".join(map(str, cores)), *command]
         try:
-            _quiet(command, work.seconds(row["step"]) + grace, env=_env(threads))
+            _quiet(command, work.seconds(row["step"]) + grace, env=_env(threads, python))
             return json.loads(out.read_text("utf-8"))
         except (subprocess.SubprocessError, OSError) as error:
             return {"error": _last(work, error)}
@@ -347,10 +351,11 @@ def _last(work: Work, error: Exception) -> str:
     return "\n".join(text.splitlines()[-LINES:])[-TAIL:]
 
 
-def _env(threads: int) -> dict[str, str]:
+def _env(threads: int, python: Path) -> dict[str, str]:
     pools = {f"{name}_NUM_THREADS": str(threads) for name in POOLS}
     more = {"LANCE_CPU_THREADS": str(threads), "TOKIO_WORKER_THREADS": str(threads)}
-    paths = {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1"}
+    programs = os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)])
+    paths = {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", "PATH": programs}
     return {**os.environ, **pools, **more, **paths}
 
 

@@ -113,7 +113,8 @@ def peak_rss() -> int:
 def versions(peer: ModuleType) -> dict[str, str]:
     names = [re.split(r"[=<>~\[]", wanted)[0] for wanted in peer.REQUIREMENTS]
     found = {}
-    for name in dict.fromkeys([*names, "numpy", "torch", "tokret"]):
+    names += [name for name in ("numpy", "torch", "tokret") if name in sys.modules]
+    for name in dict.fromkeys(names):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

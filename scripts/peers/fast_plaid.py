@@ -27,7 +27,7 @@ def build(data: Data, folder: Path, variant: str, threads: int) -> None:
     from fast_plaid.search import FastPlaid
 
     torch.set_num_threads(threads)
-    documents = [torch.from_numpy(rows) for rows in data.documents()]
+    documents = [torch.tensor(rows) for rows in data.documents()]
     FastPlaid(str(folder), device="cpu").create(documents)
 
 
