@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tokret import Document
 from tokret.indexes import Index
 
 DOCS = [
@@ -26,7 +27,15 @@ BACKENDS = {
     "exact-int8": 'exact(dtype="int8")',
     "bm25": "bm25",
     "bm25l": 'bm25(method="bm25l")',
+    "exact-fields": "exact",
 }
+FIELDS = [  # of the documents of exact-fields
+    {"year": 1851, "lang": "en", "tags": ["sea", "novel"]},
+    {"year": 2020.5, "lang": "en", "open": True},
+    {"year": -1, "lang": "ru", "год": "давно"},
+    {},
+    {"year": "unknown"},
+]
 
 
 def vectors() -> list[np.ndarray]:
@@ -42,8 +51,12 @@ def main(folder: Path) -> None:
             continue
         with Index.create(folder / name, encoder="precomputed(dim=8)", backend=backend) as index:
             given = vectors() if index.backend.encodes else None
-            index.add(DOCS[:2], vectors=given and given[:2])
-            index.add(DOCS[2:], vectors=given and given[2:])
+            docs = [Document(*doc) for doc in DOCS]
+            if name == "exact-fields":
+                pairs = zip(docs, FIELDS, strict=True)
+                docs = [doc._replace(fields=fields) for doc, fields in pairs]
+            index.add(docs[:2], vectors=given and given[:2])
+            index.add(docs[2:], vectors=given and given[2:])
             index.delete(["gone"])
         (folder / name / "writer.lock").unlink(missing_ok=True)
 

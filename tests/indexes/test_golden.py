@@ -12,7 +12,9 @@ GOLDEN = sorted((Path(__file__).parents[2] / "indexes" / "golden").glob("v*/*"))
 
 
 def test_there_is_a_golden_index_of_every_backend():
-    assert {path.name for path in GOLDEN} >= {"exact-fp32", "exact-fp16", "exact-int8", "bm25"}
+    assert {path.name for path in GOLDEN} >= {
+        *("exact-fp32", "exact-fp16", "exact-int8", "bm25", "exact-fields"),
+    }
 
 
 @pytest.fixture(params=GOLDEN, ids=lambda path: f"{path.parent.name}-{path.name}")
@@ -46,3 +48,18 @@ def test_can_be_written_to(golden):
         given = [np.eye(8)[[7]]] if index.backend.encodes else None
         index.add([("new", "zebra")], vectors=given)
         assert index.search("zebra" if given is None else given[0], k=1)[0].doc_id == "new"
+
+
+def test_keeps_the_fields_it_was_given():
+    (path,) = (path for path in GOLDEN if path.name == "exact-fields")
+    with Index.open(path) as index:
+        assert index.fields() == {
+            "lang": {"str": 3},
+            "open": {"bool": 1},
+            "tags": {"list[str]": 1},
+            "year": {"int": 2, "float": 1},
+            "год": {"str": 1},
+        }
+        assert index.ids('tags == "sea" or год >= "д"') == ["d1", "наука"]
+        assert index.ids("1850 < year < 2021 and not open == false") == ["d1", "d2"]
+        assert index.document("d2").fields == {"year": 2020.5, "lang": "en", "open": True}
