@@ -27,21 +27,22 @@ NOISE = 0.02  # a component's; leaves a cosine of 0.975 to the vector that was c
 
 def prepare(name: str, out: Path, *, threads: int, source: Path | None = None) -> None:
     """Fill ``out`` with a collection's arrays; what is whole already is left."""
-    if (out / "about.json").exists():
-        say(f"{out} is prepared already")
-        return
     out.mkdir(parents=True, exist_ok=True)
-    if name == "scifact":
-        about = scifact(out, threads)
-    elif name == "packages":
-        about = packages(out, threads)
+    if (out / "about.json").exists():
+        about = Data(out).about
     else:
-        about = packages10(out, source or out.parent / "packages")
-    (out / "about.json.part").write_text(json.dumps(about, indent=1), "utf-8")
-    (out / "about.json.part").rename(out / "about.json")
+        if name == "scifact":
+            about = scifact(out, threads)
+        elif name == "packages":
+            about = packages(out, threads)
+        else:
+            about = packages10(out, source or out.parent / "packages")
+        _write(out, "about.json", about)
+    if "exact" in about:
+        say(f"{out.name} is prepared")
+        return
     about["exact"] = exact(Data(out), threads)
-    (out / "about.json.part").write_text(json.dumps(about, indent=1), "utf-8")
-    (out / "about.json.part").rename(out / "about.json")
+    _write(out, "about.json", about)
     say(json.dumps(about))
 
 
@@ -217,4 +218,7 @@ def _kernels() -> str:
 
 
 def _write(out: Path, name: str, value: Iterable[Any]) -> None:
-    (out / name).write_text(json.dumps(value, ensure_ascii=False), "utf-8")
+    """Write whole or not at all."""
+    part = out / f"{name}.part"
+    part.write_text(json.dumps(value, ensure_ascii=False), "utf-8")
+    part.replace(out / name)
