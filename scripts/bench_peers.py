@@ -128,7 +128,7 @@ class Work:
 
         row = {
             **row,
-            "command": shlex.join(["python", *_relative(sys.argv)]),
+            "command": self.command(row),
             "time": now(),
             "load": os.getloadavg()[0],
             "environment": environment(),
@@ -137,6 +137,18 @@ class Work:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         brief = {k: v for k, v in row.items() if k not in ("environment", "command", "time")}
         print(json.dumps(brief, ensure_ascii=False), flush=True)
+
+    def command(self, row: dict[str, Any]) -> str:
+        """What makes this row again."""
+        words = ["python", "scripts/bench_peers.py", row["step"], row["peer"]]
+        for option in ("variant", "collection", "threads", "repeats"):
+            if option in row:
+                words += [f"--{option}", str(row[option])]
+        if "settings" in row:
+            words += ["--settings", ", ".join(f"{k}={v!r}" for k, v in row["settings"].items())]
+        if "asked" in row:
+            words += ["--queries", str(row["asked"])]
+        return shlex.join([*words, *(["--pin"] if self.pin else [])])
 
     def python(self, peer: str) -> Path:
         venv = adapter(peer).VENV
@@ -235,11 +247,11 @@ def search(work: Work, args: argparse.Namespace) -> None:
                     "limit_s": work.seconds("search"),
                 }
                 got = _child(work, row, options)
+                data = Data(work.out / args.collection)
+                row["asked"] = min(options["queries"], len(data.queries))
                 if "found" in got:
-                    data = Data(work.out / args.collection)
                     got.update(judged(data, got.pop("found"), settings.get("k", 100)))
-                    got["repeats"] = options["repeats"]
-                work.note({**row, **got})
+                work.note({**row, "repeats": options["repeats"], "pinned": work.pin, **got})
 
 
 def everything(work: Work, args: argparse.Namespace) -> None:
@@ -357,14 +369,6 @@ def _env(threads: int, python: Path) -> dict[str, str]:
     programs = os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)])
     paths = {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", "PATH": programs}
     return {**os.environ, **pools, **more, **paths}
-
-
-def _relative(argv: list[str]) -> list[str]:
-    """The command without the folders of this machine."""
-    kept = ["scripts/" + Path(argv[0]).name]
-    for word in argv[1:]:
-        kept.append(Path(word).name if word.startswith(("/", "~")) else word)
-    return kept
 
 
 def say(text: str) -> None:
