@@ -10,6 +10,7 @@ import bisect
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from tokret.errors import IndexCorruptError
 from tokret.fields import Scalar, Value
 from tokret.indexes.files import Array
 from tokret.types import Mask
+
+FEW = 8  # values that are compared one by one; more are looked up
 
 
 class Terms(Sequence[bytes]):
@@ -87,8 +90,8 @@ class FieldColumn:
     def _among(self, wanted: list[Any]) -> Mask:
         if not wanted:
             return np.zeros(self.total, np.bool_)
-        if len(wanted) == 1:
-            return self.spread(self.values == wanted[0])
+        if len(wanted) <= FEW:
+            return self.spread(reduce(np.logical_or, [self.values == one for one in wanted]))
         return self.spread(np.isin(self.values, np.array(sorted(wanted), self.values.dtype)))
 
     def _code(self, text: bytes) -> int | None:

@@ -29,6 +29,7 @@ class FieldTable:
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self._checked: dict[int, FieldColumn] = {}
+        self._peeked: dict[int, FieldColumn] = {}
 
     def __bool__(self) -> bool:
         return len(self._described[0]) > 0
@@ -58,7 +59,7 @@ class FieldTable:
         rows: list[dict[str, Value]] = [{} for _ in range(first, last)]
         try:
             for i in range(len(self._described[0])):
-                column = self._read(i) if checked else self._column(i, self._mapped)
+                column = self._read(i) if checked else self._peek(i)
                 for d, value in column.rows(first, last):
                     rows[d - first][column.name] = value
             return [Fields(row) for row in rows]
@@ -115,6 +116,11 @@ class FieldTable:
                 raise self._corrupt("field_docs", f"field {column.name!r} {error}") from error
             self._checked[i] = column
         return self._checked[i]
+
+    def _peek(self, i: int) -> FieldColumn:
+        if i not in self._peeked:
+            self._peeked[i] = self._checked.get(i) or self._column(i, self._mapped)
+        return self._peeked[i]
 
     def _mapped(self, name: str, first: int, last: int) -> Array:
         return self.segment.map(name)[first:last]
