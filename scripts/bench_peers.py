@@ -195,7 +195,7 @@ def install(work: Work, args: argparse.Namespace) -> None:
             _quiet(command, work.seconds("install"))
             if hasattr(peer, "install"):
                 peer.install(python, next(python.parent.parent.glob("lib/python*/site-packages")))
-            _quiet([str(python), "-c", code], 300, env=_env(1, python))
+            _quiet([str(python), "-c", code], 900, env=_env(1, python))
     except (subprocess.SubprocessError, OSError) as error:
         work.note({**row, "error": _last(work, error)})
         return
@@ -368,7 +368,10 @@ def _env(threads: int, python: Path) -> dict[str, str]:
     more = {"LANCE_CPU_THREADS": str(threads), "TOKIO_WORKER_THREADS": str(threads)}
     programs = os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)])
     paths = {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", "PATH": programs}
-    return {**os.environ, **pools, **more, **paths}
+    extensions = python.parent.parent / "extensions"  # what PyTorch compiles for a peer
+    for lock in extensions.glob("*/lock"):  # one run at a time, so it is a stopped one's
+        lock.unlink()
+    return {**os.environ, **pools, **more, **paths, "TORCH_EXTENSIONS_DIR": str(extensions)}
 
 
 def say(text: str) -> None:

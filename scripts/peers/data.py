@@ -46,7 +46,7 @@ class Data:
     @cached_property
     def queries(self) -> list[Any]:
         """Query vectors, each float32 [Q, 128]."""
-        flat, offsets = np.asarray(self.array("queries")), self.array("query_offsets")
+        flat, offsets = np.array(self.array("queries")), self.array("query_offsets")
         return [flat[a:b] for a, b in pairwise(offsets)]
 
     @cached_property

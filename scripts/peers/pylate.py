@@ -1,6 +1,7 @@
 """PyLate's own PLAID: the Stanford engine that it carries, compiled at first use.
 
-Its other indexes are earlier versions of peers measured by themselves.
+A compilation that was stopped leaves a lock that the next one would wait for; bench_peers.py
+removes it. PyLate's other indexes are earlier versions of peers measured by themselves.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ NAME = "index"
 
 
 def engine() -> None:
-    from pylate import indexes  # noqa: F401
+    """Import, and compile its three extensions unless they are there."""
+    from pylate.indexes.stanford_nlp.indexing.codecs.residual import ResidualCodec
+    from pylate.indexes.stanford_nlp.search.index_storage import IndexScorer
+    from pylate.indexes.stanford_nlp.search.strided_tensor import StridedTensor
+
+    for part in (ResidualCodec, IndexScorer, StridedTensor):
+        part.try_load_torch_extensions(False)
 
 
 def _index(folder: Path, override: bool) -> Any:  # noqa: ANN401
