@@ -112,7 +112,8 @@ struct CodedSegment {
     In<std::int64_t, 1> code_offsets;
 
     Coded view() const {
-        return {{posting_offsets.data(), postings.data(), cell_offsets.data(), cells.data(),
+        return {{posting_offsets.data(), static_cast<std::int64_t>(posting_offsets.shape(0)) - 1,
+                 postings.data(), cell_offsets.data(), cells.data(),
                  static_cast<std::int64_t>(token_offsets.shape(0)) - 1},
                 codes.data(), code_offsets.data(), token_offsets.data(),
                 static_cast<std::int64_t>(codes.shape(0))};

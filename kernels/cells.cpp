@@ -89,7 +89,7 @@ void score_cells(const Isa& isa, const Query& query, const Docs& centroids, std:
     }
 }
 
-Found probe(const Cells& cells, const std::int32_t* nearest, const float* sims,
+Found probe(const Postings& cells, const std::int32_t* nearest, const float* sims,
             const float* missing, std::int64_t tokens, std::int64_t keep, const bool* allowed,
             std::int64_t most) {
     const std::size_t passages = static_cast<std::size_t>(cells.passages);
@@ -102,6 +102,7 @@ Found probe(const Cells& cells, const std::int32_t* nearest, const float* sims,
         for (std::int64_t k = 0; k < keep; ++k) {  // nearest first: the first hit is the best
             const float more = sims[q * keep + k] - missing[q];
             const std::int64_t cell = nearest[q * keep + k];
+            if (cell >= cells.known) continue;
             const std::uint16_t* at = cells.postings + cells.posting_offsets[cell];
             const std::uint16_t* end = cells.postings + cells.posting_offsets[cell + 1];
             for (; at < end; ++at) {
@@ -133,7 +134,7 @@ Found probe(const Cells& cells, const std::int32_t* nearest, const float* sims,
     return out;
 }
 
-void interact(const Isa& isa, const Cells& cells, const std::uint8_t* table, std::int64_t tokens,
+void interact(const Isa& isa, const Postings& cells, const std::uint8_t* table, std::int64_t tokens,
               std::int64_t stride, const std::int64_t* passages, std::int64_t count,
               std::int32_t* sums) {
     std::vector<std::uint8_t> best(static_cast<std::size_t>(stride));
@@ -150,34 +151,48 @@ void interact(const Isa& isa, const Cells& cells, const std::uint8_t* table, std
 
 namespace {
 
-constexpr std::int64_t CHUNK = 16;  // passages between two looks at what is expected
+constexpr std::int64_t CHUNK = 8;  // passages between two looks at what is expected
 
-// Reads passages and compares them with the query; one a thread.
+// Reads passages, two at a time, and compares them with the query; one a thread.
 class Reader {
   public:
     Reader(const Isa& isa, const Decoder& decoder, const Query& query, const Packed& packed)
-        : isa_(isa), decoder_(decoder), query_(query), packed_(packed) {
-        best_.resize(static_cast<std::size_t>(packed.lanes()));
+        : isa_(isa), decoder_(decoder), query_(query), packed_(packed),
+          best_(static_cast<std::size_t>(packed.lanes())) {}
+
+    bool score(const Coded* segments, const Place& one, float* sims, const Place* two,
+               float* more_sims) {
+        const Code first = code_of(segments[one.segment], one.passage, 0);
+        const Code second = two ? code_of(segments[two->segment], two->passage, 1) : Code{};
+        if (!decoder_.decode(isa_, first, rows_[0].data(), two ? &second : nullptr,
+                             rows_[1].data()))
+            return false;
+        compare(first.count, rows_[0].data(), sims);
+        if (two) compare(second.count, rows_[1].data(), more_sims);
+        return true;
     }
 
-    bool score(const Coded& codes, std::int64_t n, float* sims) {
-        const Cells& cells = codes.cells;
-        constexpr float none = -std::numeric_limits<float>::infinity();
-        const std::int64_t width = decoder_.coding().width;
+  private:
+    Code code_of(const Coded& codes, std::int64_t n, int which) {
+        const Postings& cells = codes.cells;
         const std::int64_t count = codes.token_offsets[n + 1] - codes.token_offsets[n];
-        const std::size_t values = static_cast<std::size_t>(count * width);
-        if (rows_.size() < values) rows_.resize(values);
-        if (ones_.size() < static_cast<std::size_t>(count)) ones_.resize(static_cast<std::size_t>(count), 1.0f);
-        const std::int64_t first = codes.code_offsets[n];
-        const Code code{codes.bytes + first,
-                        codes.code_offsets[n + 1] - first,
-                        codes.size - first,
-                        cells.cells + cells.cell_offsets[n],
-                        cells.cell_offsets[n + 1] - cells.cell_offsets[n],
-                        count};
-        if (!decoder_.decode(isa_, code, rows_.data())) return false;
+        const std::size_t values = static_cast<std::size_t>(count * decoder_.coding().width);
+        if (rows_[which].size() < values) rows_[which].resize(values);
+        if (ones_.size() < static_cast<std::size_t>(count))
+            ones_.resize(static_cast<std::size_t>(count), 1.0f);
+        const std::int64_t at = codes.code_offsets[n];
+        return {codes.bytes + at,
+                codes.code_offsets[n + 1] - at,
+                codes.size - at,
+                cells.cells + cells.cell_offsets[n],
+                cells.cell_offsets[n + 1] - cells.cell_offsets[n],
+                count};
+    }
+
+    void compare(std::int64_t count, const std::int8_t* coded, float* sims) {
+        constexpr float none = -std::numeric_limits<float>::infinity();
         const std::int64_t offsets[] = {0, count};
-        const Docs docs{rows_.data(), ones_.data(), offsets, 1, width, Dtype::int8};
+        const Docs docs{coded, ones_.data(), offsets, 1, decoder_.coding().width, Dtype::int8};
         Rows rows(isa_, packed_, docs);
         std::fill(best_.begin(), best_.end(), none);
         for (std::int64_t at = 0; at < count; at += rows.limit()) {
@@ -192,15 +207,13 @@ class Reader {
         }
         for (std::int64_t q = 0; q < query_.tokens; ++q)
             sims[q] = best_[static_cast<std::size_t>(q)] * query_.scales[q];
-        return true;
     }
 
-  private:
     const Isa& isa_;
     const Decoder& decoder_;
     const Query& query_;
     const Packed& packed_;
-    std::vector<std::int8_t> rows_;
+    std::vector<std::int8_t> rows_[2];
     std::vector<float> ones_, best_;
 };
 
@@ -222,11 +235,15 @@ std::int64_t refine(const Isa& isa, const Decoder& decoder, const Query& query,
         if (static_cast<std::int64_t>(best.size()) == keep &&
             double(expected[first]) + margin < best.front())
             return first;
-        in_threads(static_cast<int>(std::min<std::int64_t>(threads, last - first)), [&](int i) {
-            for (std::int64_t c = first + i; c < last; c += threads)
+        const std::int64_t pairs = (last - first + 1) / 2;
+        in_threads(static_cast<int>(std::min<std::int64_t>(threads, pairs)), [&](int i) {
+            for (std::int64_t c = first + 2 * i; c < last; c += 2 * threads) {
+                const bool both = c + 1 < last;
                 if (!readers[static_cast<std::size_t>(i)].score(
-                        segments[places[c].segment], places[c].passage, sims + c * query.tokens))
+                        segments, places[c], sims + c * query.tokens, both ? places + c + 1 : nullptr,
+                        both ? sims + (c + 1) * query.tokens : nullptr))
                     whole = false;
+            }
         });
         if (!whole) return -1;
         for (std::int64_t c = first; c < last; ++c) {

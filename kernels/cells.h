@@ -10,9 +10,10 @@
 
 namespace tokret {
 
-// Passages of a segment by cells, and by rows.
-struct Cells {
-    const std::int64_t* posting_offsets;  // [cells + 1]
+// At most 65,536 passages of a segment by cells, and their cells.
+struct Postings {
+    const std::int64_t* posting_offsets;  // [known + 1]
+    std::int64_t known;                   // cells that there were when it was written
     const std::uint16_t* postings;        // passages of each cell, rising
     const std::int64_t* cell_offsets;     // [passages + 1]
     const std::uint16_t* cells;           // different cells of each passage, rising
@@ -21,7 +22,7 @@ struct Cells {
 
 // A segment: its cells, and the codes of its passages.
 struct Coded {
-    Cells cells;
+    Postings cells;
     const std::uint8_t* bytes;
     const std::int64_t* code_offsets;   // [passages + 1]
     const std::int64_t* token_offsets;  // [passages + 1]
@@ -41,12 +42,12 @@ struct Found {
 
 // Passages of the nearest cells [tokens, keep] with what they gain over `missing` [tokens]: the
 // `most` best, ties in order.
-Found probe(const Cells& cells, const std::int32_t* nearest, const float* sims,
+Found probe(const Postings& cells, const std::int32_t* nearest, const float* sims,
             const float* missing, std::int64_t tokens, std::int64_t keep, const bool* allowed,
             std::int64_t most);
 
 // The sum over query tokens of the nearest cell of each passage, in units of the table.
-void interact(const Isa& isa, const Cells& cells, const std::uint8_t* table, std::int64_t tokens,
+void interact(const Isa& isa, const Postings& cells, const std::uint8_t* table, std::int64_t tokens,
               std::int64_t stride, const std::int64_t* passages, std::int64_t count,
               std::int32_t* sums);
 

@@ -69,8 +69,9 @@ struct Isa {
                      uint8_t* out, int64_t stride);
     void (*max_bytes)(const uint8_t* table, int64_t stride, const uint16_t* cells, int64_t count,
                       uint8_t* best);
-    void (*read_lattice_row)(const LatticeRow& row);     // residuals into row.row,
-    void (*predict_lattice_row)(const LatticeRow& row);  // and what was expected added to them
+    // Residuals into x.row, and y.row where there is one; then what was expected added to them.
+    void (*read_lattice_rows)(const LatticeRow& x, const LatticeRow* y);
+    void (*predict_lattice_row)(const LatticeRow& row);
     // Raise best [lanes] to the greatest of sums [count][lanes], whole numbers, less norms [count];
     // where it rose, place is first + its row. The earlier of equals stays.
     void (*argbest)(const float* sums, int64_t count, int64_t lanes, const int32_t* norms,

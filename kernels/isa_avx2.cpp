@@ -84,7 +84,7 @@ const Isa avx2 = {
     above,
     to_bytes,
     max_bytes,
-    read_lattice_row,
+    read_lattice_rows,
     predict_lattice_row,
     argbest,
     spin<Floats>,

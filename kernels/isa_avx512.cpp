@@ -35,7 +35,7 @@ const Isa avx512 = {
     above,
     to_bytes,
     max_bytes,
-    read_lattice_row,
+    read_lattice_rows,
     predict_lattice_row,
     argbest,
     spin<Floats>,

@@ -50,7 +50,7 @@ const Isa avx512vnni = {
     above,
     to_bytes,
     max_bytes,
-    read_lattice_row,
+    read_lattice_rows,
     predict_lattice_row,
     argbest,
     spin<Floats>,

@@ -53,7 +53,7 @@ const Isa neon = {
     above,
     to_bytes,
     max_bytes,
-    read_lattice_row,
+    read_lattice_rows,
     predict_lattice_row,
     argbest,
     spin<Floats>,

@@ -48,7 +48,7 @@ const Isa neondot = {
     above,
     to_bytes,
     max_bytes,
-    read_lattice_row,
+    read_lattice_rows,
     predict_lattice_row,
     argbest,
     spin<Floats>,

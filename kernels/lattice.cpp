@@ -37,6 +37,7 @@ std::int64_t band_end(std::int64_t width, int band) {
 // Which symbol each state stands for: every symbol's share, strewn over the table.
 void strew(const std::uint16_t* shares, std::uint8_t* symbols) {
     constexpr int STEP = (STATES >> 1) + (STATES >> 3) + 3;
+    std::fill(symbols, symbols + STATES, std::uint8_t(ESCAPE));  // shares may not be set yet
     int at = 0;
     for (int s = 0; s < SYMBOLS; ++s)
         for (int i = 0; i < shares[s]; ++i, at = (at + STEP) & (STATES - 1))
@@ -178,6 +179,7 @@ Encoder::Encoder(const Coding& coding)
 
 void Encoder::encode(const Passage& passage, std::vector<std::uint8_t>& out) const {
     const std::int64_t width = coding_.width, count = passage.count;
+    if (count == 0) return;
     const std::vector<Plan> plans = plan(coding_, passage);
     for (const Plan& mine : plans) out.push_back(mine.back);
     for (const Plan& mine : plans)
@@ -265,7 +267,7 @@ Decoder::Decoder(const Coding& coding) : coding_(coding), steps_(CONTEXTS * STAT
         for (int s = 0; s < SYMBOLS; ++s) from[s] = shares[s];
         for (int state = 0; state < STATES; ++state) {
             const int s = symbols[state];
-            const std::uint32_t x = from[s]++;
+            const std::uint32_t x = std::max(from[s]++, std::uint32_t(1));
             const int bits = STATE_BITS - log2_of(x);
             const std::uint32_t residual = s == ESCAPE ? 0 : static_cast<std::uint8_t>(s - 31);
             steps_[static_cast<std::size_t>(c * STATES + state)] =
@@ -277,91 +279,135 @@ Decoder::Decoder(const Coding& coding) : coding_(coding), steps_(CONTEXTS * STAT
 constexpr std::int64_t AHEAD = 4;   // rows: a centroid comes from far away
 constexpr std::int64_t BEYOND = 64;  // bytes after a passage that reading a row may touch
 
-bool Decoder::decode(const Isa& isa, const Code& code, std::int8_t* rows) const {
-    if (code.readable - code.size >= BEYOND) return decode_freely(isa, code, rows);
-    std::vector<std::uint8_t> copy(code.bytes, code.bytes + code.size);
-    copy.resize(static_cast<std::size_t>(code.size + BEYOND));
-    Code padded = code;
-    padded.bytes = copy.data();
-    return decode_freely(isa, padded, rows);
-}
+namespace {
 
-bool Decoder::decode_freely(const Isa& isa, const Code& code, std::int8_t* rows) const {
-    const std::int64_t width = coding_.width, count = code.count;
-    if (count == 0) return true;
-    const bool wide = wide_slots(code.cell_count);
-    const std::uint8_t* const bytes = code.bytes;
-    const std::uint8_t* const end = bytes + code.size;
-    constexpr std::int64_t FIXED = 2 * STREAMS + 4 * (STREAMS - 1);
-    if (code.size < count * (wide ? 4 : 3) + 4 + FIXED) return false;
-    const std::uint8_t* at = bytes + count * (wide ? 4 : 3);
-    const auto take = [&](int n) {
-        std::uint32_t value = 0;
-        for (int i = 0; i < n; ++i) value |= std::uint32_t(*at++) << 8 * i;
-        return value;
-    };
-    const std::int64_t escaped = take(4);
-    if (escaped > (end - at - FIXED) / 5) return false;
-    const std::uint8_t* const escapes = at;
-    at += 5 * escaped;
-    Stream streams[STREAMS];
-    std::uint32_t sizes[STREAMS] = {};
-    for (int k = 0; k < STREAMS; ++k) {
-        streams[k].state = take(2);
-        if (streams[k].state >= STATES) return false;
-        if (k + 1 < STREAMS) sizes[k] = take(4);
-    }
-    for (int k = 0; k < STREAMS; ++k) {
-        if (sizes[k] > std::uint64_t(end - at)) return false;
-        streams[k].place = std::uint64_t(at - bytes) * 8;
-        at += sizes[k];
+// A passage being read, row after row.
+class Reading {
+  public:
+    Reading(const Decoder& decoder, const Code& code, std::int8_t* rows)
+        : decoder_(decoder), coding_(decoder.coding()), code_(code), rows_(rows),
+          wide_(wide_slots(code.cell_count)) {
+        if (code_.readable - code_.size < BEYOND) {
+            copy_.assign(code_.bytes, code_.bytes + code_.size);
+            copy_.resize(static_cast<std::size_t>(code_.size + BEYOND));
+            code_.bytes = copy_.data();
+        }
     }
 
-    const std::uint8_t* const kinds = bytes + count;
-    const std::uint8_t* const slots = bytes + 2 * count;
-    const auto centroid = [&](std::int64_t t) -> const std::int8_t* {
-        const std::int64_t s = wide ? slots[2 * t] | slots[2 * t + 1] << 8 : slots[t];
-        if (s >= code.cell_count || code.cells[s] >= coding_.cells) return nullptr;
-        return coding_.centroids + code.cells[s] * width;
-    };
-    const std::uint64_t last = std::uint64_t(code.size) * 8;
-    std::int64_t escape = 0;
-    LatticeRow next{};
-    next.streams = streams;
-    next.bytes = bytes;
-    next.width = width;
-    for (std::int64_t t = 0; t < count; ++t) {
-        const std::int64_t back = bytes[t];
-        const int size_class = kinds[t] & 15;
-        next.kind = kinds[t] >> 4;
-        next.centroid = centroid(t);
-        if (back > t || next.kind > SHIFTED || (next.kind != CENTROID) != (back != 0) ||
-            !next.centroid)
-            return false;
-        if (t + AHEAD < count) {
+    std::int64_t count() const { return code_.count; }
+
+    // The head. False where it is not what an encoder writes.
+    bool begin() {
+        const std::int64_t count = code_.count;
+        if (count == 0) return true;
+        const std::uint8_t* const end = code_.bytes + code_.size;
+        constexpr std::int64_t FIXED = 2 * STREAMS + 4 * (STREAMS - 1);
+        if (code_.size < count * (wide_ ? 4 : 3) + 4 + FIXED) return false;
+        const std::uint8_t* at = code_.bytes + count * (wide_ ? 4 : 3);
+        const auto take = [&](int n) {
+            std::uint32_t value = 0;
+            for (int i = 0; i < n; ++i) value |= std::uint32_t(*at++) << 8 * i;
+            return value;
+        };
+        escaped_ = take(4);
+        if (escaped_ > (end - at - FIXED) / 5) return false;
+        escapes_ = at;
+        at += 5 * escaped_;
+        std::uint32_t sizes[STREAMS] = {};
+        for (int k = 0; k < STREAMS; ++k) {
+            streams_[k].state = take(2);
+            if (streams_[k].state >= STATES) return false;
+            if (k + 1 < STREAMS) sizes[k] = take(4);
+        }
+        for (int k = 0; k < STREAMS; ++k) {
+            if (sizes[k] > std::uint64_t(end - at)) return false;
+            streams_[k].place = std::uint64_t(at - code_.bytes) * 8;
+            at += sizes[k];
+        }
+        next_.streams = streams_;
+        next_.bytes = code_.bytes;
+        next_.width = coding_.width;
+        return true;
+    }
+
+    // Row t made ready to be read; nullptr where it cannot be.
+    const LatticeRow* prepare(std::int64_t t) {
+        const std::int64_t back = code_.bytes[t];
+        const std::uint8_t form = code_.bytes[code_.count + t];
+        next_.kind = form >> 4;
+        next_.centroid = centroid(t);
+        if (back > t || next_.kind > SHIFTED || (next_.kind != CENTROID) != (back != 0) ||
+            !next_.centroid)
+            return nullptr;
+        if (t + AHEAD < code_.count) {
             if (const std::int8_t* later = centroid(t + AHEAD)) {
                 __builtin_prefetch(later);
                 __builtin_prefetch(later + 64);
             }
         }
         for (int b = 0; b < BANDS; ++b)
-            next.tables[b] = steps_.data() + coding_.context(size_class, b) * STATES;
-        next.row = rows + t * width;
-        isa.read_lattice_row(next);
-        for (const Stream& stream : streams)
-            if (stream.place > last) return false;
-        for (; escape < escaped; ++escape) {
-            const std::uint8_t* e = escapes + 5 * escape;
+            next_.tables[b] = decoder_.steps(coding_.context(form & 15, b));
+        next_.row = rows_ + t * coding_.width;
+        next_.earlier = back ? next_.row - back * coding_.width : next_.centroid;
+        next_.other = next_.kind == SHIFTED ? centroid(t - back) : next_.centroid;
+        return &next_;
+    }
+
+    // Row t read: its escapes put in, and what was expected added.
+    bool finish(const Isa& isa, std::int64_t t) {
+        for (const Stream& stream : streams_)
+            if (stream.place > std::uint64_t(code_.size) * 8) return false;
+        for (; escape_ < escaped_; ++escape_) {
+            const std::uint8_t* e = escapes_ + 5 * escape_;
             if ((e[0] | e[1] << 8) != (t & 0xffff)) break;
             const std::int64_t h = e[2] | e[3] << 8;
-            if (h >= width) return false;
-            next.row[h] = static_cast<std::int8_t>(e[4]);
+            if (h >= coding_.width) return false;
+            next_.row[h] = static_cast<std::int8_t>(e[4]);
         }
-        next.earlier = back ? next.row - back * width : next.centroid;
-        next.other = next.kind == SHIFTED ? centroid(t - back) : next.centroid;
-        isa.predict_lattice_row(next);
+        isa.predict_lattice_row(next_);
+        return true;
     }
-    return escape == escaped;
+
+    bool whole() const { return escape_ == escaped_; }
+
+  private:
+    const std::int8_t* centroid(std::int64_t t) const {
+        const std::uint8_t* slots = code_.bytes + 2 * code_.count;
+        const std::int64_t s = wide_ ? slots[2 * t] | slots[2 * t + 1] << 8 : slots[t];
+        if (s >= code_.cell_count || code_.cells[s] >= coding_.cells) return nullptr;
+        return coding_.centroids + code_.cells[s] * coding_.width;
+    }
+
+    const Decoder& decoder_;
+    const Coding& coding_;
+    Code code_;
+    std::int8_t* rows_;
+    bool wide_;
+    std::vector<std::uint8_t> copy_;
+    const std::uint8_t* escapes_ = nullptr;
+    std::int64_t escaped_ = 0, escape_ = 0;
+    Stream streams_[STREAMS] = {};
+    LatticeRow next_{};
+};
+
+}  // namespace
+
+bool Decoder::decode(const Isa& isa, const Code& code, std::int8_t* rows, const Code* other,
+                     std::int8_t* other_rows) const {
+    Reading one(*this, code, rows);
+    Reading two(*this, other ? *other : Code{}, other_rows);
+    if (!one.begin() || !two.begin()) return false;
+    Reading& longer = one.count() >= two.count() ? one : two;
+    Reading& shorter = &longer == &one ? two : one;
+    for (std::int64_t t = 0; t < longer.count(); ++t) {
+        const bool both = t < shorter.count();
+        const LatticeRow* x = longer.prepare(t);
+        const LatticeRow* y = both ? shorter.prepare(t) : nullptr;
+        if (!x || (both && !y)) return false;
+        isa.read_lattice_rows(*x, y);
+        if (!longer.finish(isa, t) || (both && !shorter.finish(isa, t))) return false;
+    }
+    return one.whole() && two.whole();
 }
 
 }  // namespace tokret

@@ -85,13 +85,18 @@ class Decoder {
 
     // Rows of a passage into `rows` [count, width]. False where the bytes are not what an encoder
     // writes; whatever they are, nothing beyond them is believed or written.
-    bool decode(const Isa& isa, const Code& code, std::int8_t* rows) const;
+    bool decode(const Isa& isa, const Code& code, std::int8_t* rows) const {
+        return decode(isa, code, rows, nullptr, nullptr);
+    }
+    // The same for two passages, in less time than one after the other.
+    bool decode(const Isa& isa, const Code& code, std::int8_t* rows, const Code* other,
+                std::int8_t* other_rows) const;
 
     const Coding& coding() const { return coding_; }
 
-  private:
-    bool decode_freely(const Isa& isa, const Code& code, std::int8_t* rows) const;
+    const std::uint32_t* steps(int context) const { return steps_.data() + context * STATES; }
 
+  private:
     Coding coding_;
     std::vector<std::uint32_t> steps_;  // [CONTEXTS, STATES], see lattice.cpp
 };

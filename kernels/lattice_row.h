@@ -4,10 +4,6 @@
 
 #include "isa.h"
 
-#if defined(__BMI2__)
-#include <immintrin.h>
-#endif
-
 namespace tokret {
 namespace {
 
@@ -19,82 +15,112 @@ inline uint64_t bits_at(const uint8_t* bytes, uint64_t place) {
 }
 
 // One residual; a step is state << 16 | residual << 8 | bits.
-inline uint8_t next_residual(const uint32_t* table, uint64_t& held, uint32_t& state) {
-    const uint32_t step = table[state];
-#if defined(__BMI2__)
-    state = (step >> 16) + _bzhi_u32(uint32_t(held), step);
+inline void next_residual(const uint32_t* const& table, uint64_t& held, uint64_t& state,
+                          uint8_t* out) {
+#if defined(__x86_64__) && defined(__BMI2__)
+    // Four of these side by side need every register; GCC would keep half of them in memory.
+    uint64_t step;
+    __asm__("movq %[table], %[step]\n\t"
+            "movl (%[step],%[state],4), %k[step]\n\t"
+            "bzhil %k[step], %k[held], %k[state]\n\t"
+            "shrxq %[step], %[held], %[held]\n\t"
+            "shrl $8, %k[step]\n\t"
+            "movb %b[step], %[out]\n\t"
+            "shrl $8, %k[step]\n\t"
+            "addl %k[step], %k[state]"
+            : [step] "=&r"(step), [held] "+r"(held), [state] "+r"(state), [out] "=m"(*out)
+            : [table] "m"(table), "m"(*(const uint32_t(*)[1024])table)
+            : "cc");
 #else
+    const uint32_t step = table[state];
     state = (step >> 16) + (uint32_t(held) & ((1u << (step & 31)) - 1));
-#endif
     held >>= step & 63;
-    return uint8_t(step >> 8);
+    *out = uint8_t(step >> 8);
+#endif
 }
 
-// Residuals from:to of each quarter of a row, of QUARTER dimensions or, where it is 0, of
-// `quarter`. Four streams are read side by side: one waits for its next state most of the time.
-template <int64_t QUARTER>
-inline void read_residuals(Stream* streams, const uint8_t* bytes, const uint32_t* const* tables,
-                           int64_t from, int64_t to, int64_t quarter, uint8_t* row) {
+// SEVERAL residuals of each quarter of a row, from `at` on. Four streams are read side by side:
+// one waits for its next state most of the time.
+template <int64_t QUARTER, int SEVERAL>
+inline void read_some(const LatticeRow& r, const uint32_t* const* tables, int64_t at,
+                      int64_t quarter) {
     const int64_t apart = QUARTER ? QUARTER : quarter;
-    const uint32_t *ta = tables[0], *tb = tables[1], *tc = tables[2], *td = tables[3];
-    uint32_t a = streams[0].state, b = streams[1].state, c = streams[2].state,
-             d = streams[3].state;
-    uint8_t* out = row + from;
-    uint8_t* const last = row + to;
-    while (out < last) {
-        uint64_t ha = bits_at(bytes, streams[0].place), hb = bits_at(bytes, streams[1].place),
-                 hc = bits_at(bytes, streams[2].place), hd = bits_at(bytes, streams[3].place);
-        const int several = last - out >= 4 ? 4 : 1;
-        for (int i = 0; i < several; ++i, ++out) {
-            out[0] = next_residual(ta, ha, a);
-            out[apart] = next_residual(tb, hb, b);
-            out[2 * apart] = next_residual(tc, hc, c);
-            out[3 * apart] = next_residual(td, hd, d);
-        }
-        streams[0].place += uint64_t(__builtin_clzll(ha));
-        streams[1].place += uint64_t(__builtin_clzll(hb));
-        streams[2].place += uint64_t(__builtin_clzll(hc));
-        streams[3].place += uint64_t(__builtin_clzll(hd));
+    Stream* const s = r.streams;
+    uint64_t a = s[0].state, b = s[1].state, c = s[2].state, d = s[3].state;
+    uint64_t ha = bits_at(r.bytes, s[0].place), hb = bits_at(r.bytes, s[1].place),
+             hc = bits_at(r.bytes, s[2].place), hd = bits_at(r.bytes, s[3].place);
+    uint8_t* const out = reinterpret_cast<uint8_t*>(r.row) + at;
+    for (int i = 0; i < SEVERAL; ++i) {
+        next_residual(tables[0], ha, a, out + i);
+        next_residual(tables[1], hb, b, out + i + apart);
+        next_residual(tables[2], hc, c, out + i + 2 * apart);
+        next_residual(tables[3], hd, d, out + i + 3 * apart);
     }
-    streams[0].state = a, streams[1].state = b, streams[2].state = c, streams[3].state = d;
+    s[0].place += uint64_t(__builtin_clzll(ha)), s[0].state = uint32_t(a);
+    s[1].place += uint64_t(__builtin_clzll(hb)), s[1].state = uint32_t(b);
+    s[2].place += uint64_t(__builtin_clzll(hc)), s[2].state = uint32_t(c);
+    s[3].place += uint64_t(__builtin_clzll(hd)), s[3].state = uint32_t(d);
 }
 
-template <int64_t QUARTER>
-inline void read_quarters(const LatticeRow& r, int64_t quarter) {
-    uint8_t* const raw = reinterpret_cast<uint8_t*>(r.row);
-    const uint32_t* tables[4] = {r.tables[0], r.tables[2], r.tables[3], r.tables[4]};
+// A row of one passage and a row of another in turn, so that one's waits are the other's work.
+template <int64_t QUARTER, int SEVERAL>
+inline void read_both(const LatticeRow& x, const LatticeRow* y, int64_t quarter) {
     const int64_t unit = quarter / 4;
-    read_residuals<QUARTER>(r.streams, r.bytes, tables, 0, unit, quarter, raw);
-    tables[0] = r.tables[1];
-    read_residuals<QUARTER>(r.streams, r.bytes, tables, unit, 2 * unit, quarter, raw);
-    tables[3] = r.tables[5];
-    read_residuals<QUARTER>(r.streams, r.bytes, tables, 2 * unit, quarter, quarter, raw);
+    const uint32_t* of_x[4] = {x.tables[0], x.tables[2], x.tables[3], x.tables[4]};
+    const uint32_t* of_y[4] = {};
+    if (y) of_y[0] = y->tables[0], of_y[1] = y->tables[2], of_y[2] = y->tables[3], of_y[3] = y->tables[4];
+    for (int64_t at = 0; at < quarter; at += SEVERAL) {
+        if (at == unit) {
+            of_x[0] = x.tables[1];
+            if (y) of_y[0] = y->tables[1];
+        } else if (at == 2 * unit) {
+            of_x[3] = x.tables[5];
+            if (y) of_y[3] = y->tables[5];
+        }
+        read_some<QUARTER, SEVERAL>(x, of_x, at, quarter);
+        if (y) read_some<QUARTER, SEVERAL>(*y, of_y, at, quarter);
+    }
 }
 
-void read_lattice_row(const LatticeRow& r) {
-    if (r.width == 128) read_quarters<32>(r, 32);
-    else read_quarters<0>(r, r.width / 4);
+void read_lattice_rows(const LatticeRow& x, const LatticeRow* y) {
+    const int64_t quarter = x.width / 4;
+    if (quarter == 32) read_both<32, 4>(x, y, quarter);
+    else if (quarter % 16 == 0) read_both<0, 4>(x, y, quarter);
+    else read_both<0, 1>(x, y, quarter);
 }
 
-inline int clip_to_lattice(int x) { return x < -127 ? -127 : x > 127 ? 127 : x; }
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors passed between inlined functions alone
 
-// Add what the row was expected to be; sums are modulo 256, so no residual is too large.
+typedef int8_t Bytes16s __attribute__((vector_size(16), aligned(1), may_alias));
+typedef int16_t Shorts16 __attribute__((vector_size(32)));
+
+inline Shorts16 widened(const int8_t* from) {
+    return __builtin_convertvector(*reinterpret_cast<const Bytes16s*>(from), Shorts16);
+}
+
+// Add to sixteen residuals what was expected; sums are modulo 256, so no residual is too large.
+template <class Expected>
+inline void add_expected(const LatticeRow& r, Expected expected) {
+    for (int64_t h = 0; h < r.width; h += 16) {
+        Bytes16s* const row = reinterpret_cast<Bytes16s*>(r.row + h);
+        *row = __builtin_convertvector(widened(r.row + h) + expected(h), Bytes16s);
+    }
+}
+
 void predict_lattice_row(const LatticeRow& r) {
-    int8_t* const row = r.row;
     const int8_t *const c = r.centroid, *const p = r.earlier, *const o = r.other;
-    switch (r.kind) {
-        case 0:
-            for (int64_t h = 0; h < r.width; ++h) row[h] = int8_t(row[h] + c[h]);
-            break;
-        case 1:
-            for (int64_t h = 0; h < r.width; ++h) row[h] = int8_t(row[h] + p[h]);
-            break;
-        case 2:
-            for (int64_t h = 0; h < r.width; ++h) row[h] = int8_t(row[h] + ((c[h] + p[h]) >> 1));
-            break;
-        default:
-            for (int64_t h = 0; h < r.width; ++h)
-                row[h] = int8_t(row[h] + clip_to_lattice(c[h] + ((p[h] - o[h]) >> 1)));
+    if (r.kind == 0) {
+        add_expected(r, [&](int64_t h) { return widened(c + h); });
+    } else if (r.kind == 1) {
+        add_expected(r, [&](int64_t h) { return widened(p + h); });
+    } else if (r.kind == 2) {
+        add_expected(r, [&](int64_t h) { return (widened(c + h) + widened(p + h)) >> 1; });
+    } else {
+        add_expected(r, [&](int64_t h) {
+            Shorts16 x = widened(c + h) + ((widened(p + h) - widened(o + h)) >> 1);
+            x = x > 127 ? x - x + 127 : x;
+            return x < -127 ? x - x - 127 : x;
+        });
     }
 }
 

@@ -8,6 +8,7 @@ from tokret.indexes.exact import Exact
 from tokret.indexes.faiss import Faiss
 from tokret.indexes.index import Index
 from tokret.indexes.ingest import Added, Interrupted, Progress
+from tokret.indexes.ivf import Ivf
 from tokret.indexes.verify import Damage, verify
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Faiss",
     "Index",
     "Interrupted",
+    "Ivf",
     "Progress",
     "backends",
     "build",

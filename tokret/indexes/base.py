@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from tokret.indexes.effort import Target
 from tokret.indexes.files import Array
 from tokret.indexes.manifest import Manifest
 from tokret.indexes.segment import Layout, SegmentWriter
@@ -21,12 +22,15 @@ class Request(NamedTuple):
 
     ``allowed`` [N] says which passages, numbered through all segments, may be candidates,
     beside those that are deleted; None: all. An answer is that of an index without the others,
-    but for statistics of the whole collection.
+    but for statistics of the whole collection. ``k`` documents are wanted,
+    with the effort that ``target`` asks for; a backend that is always exact ignores it.
     """
 
     text: str | None
     vectors: Floats | None
     allowed: Mask | None = None
+    k: int = 10
+    target: Target = Target()
 
 
 class Searcher(Protocol):

@@ -67,7 +67,7 @@ class ExactSearcher:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._parts = [
-            Part(_tokens(segment), _alive_passages(segment, alive))
+            Part(stored_tokens(segment), _alive_passages(segment, alive))
             for segment, alive in zip(snapshot.segments, snapshot.alive, strict=True)
         ]
         self._first = np.cumsum([0, *(len(part.tokens) for part in self._parts)])
@@ -99,7 +99,8 @@ class ExactSearcher:
 _READ: WeakKeyDictionary[Segment, Tokens] = WeakKeyDictionary()  # a commit keeps most segments
 
 
-def _tokens(segment: Segment) -> Tokens:
+def stored_tokens(segment: Segment) -> Tokens:
+    """Vectors of all passages of a segment, mapped."""
     tokens = _READ.get(segment)
     if tokens is None:
         scales = segment.read("scales") if "scales" in segment.columns else None

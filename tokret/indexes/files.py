@@ -31,7 +31,7 @@ DIGEST = 8  # bytes of a block's BLAKE2b
 MAX_JSON = 64 << 20  # bytes of the largest description that is read
 SMALL = 1 << 16  # bytes up to which a column is held in memory; a larger one is mapped
 SYNCS = 4  # files made durable at a time; a disk takes that many for little more than one
-COLUMN_DTYPES = ("|u1", "|i1", "<f2", "<f4", "<i4", "<i8", "<u8")
+COLUMN_DTYPES = ("|u1", "|i1", "<f2", "<f4", "<i4", "<i8", "<u2", "<u8")
 
 Array = NDArray[Any]
 

@@ -111,7 +111,7 @@ def merge(
         for part in parts:
             live = np.ones(part.segment.documents, np.bool_) if part.alive is None else part.alive
             first = writer.documents
-            _copy(part.segment, live, writer, layout, advance)
+            copy_rows(part.segment, live, writer, layout, advance)
             copy_fields(part.segment, live, writer, first)
             hashes.append(part.segment.hashes()[live])
         backend.finish(writer)
@@ -121,12 +121,12 @@ def merge(
         raise
 
 
-def _copy(
+def copy_rows(
     segment: Segment,
     live: Mask,
     writer: SegmentWriter,
     layout: Layout,
-    advance: Callable[[int], None],
+    advance: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Append the rows of live documents [D] to every column."""
     masks = {ends: live for ends in BESIDE[0]}

@@ -63,7 +63,7 @@ TOKEN_COLUMNS: Layout = {
 }
 BESIDE = (  # columns with a row for each document, each passage, each token
     ("doc_id_ends", "text_ends", "passage_ends", "id_hashes", "id_order"),
-    ("passage_spans", "token_ends"),
+    ("passage_spans", "token_ends", "cell_ends", "code_ends", "errors"),
     ("token_spans", "token_ids", "vectors", "scales"),
 )
 ENDS = {  # a column of ends, and the column in which they lie
@@ -71,6 +71,8 @@ ENDS = {  # a column of ends, and the column in which they lie
     "text_ends": "texts",
     "passage_ends": "passage_spans",
     "token_ends": "token_ids",
+    "cell_ends": "cells",
+    "code_ends": "codes",
 }
 COLUMN_NAME = re.compile(r"[a-z][a-z_]{0,62}")
 

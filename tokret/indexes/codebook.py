@@ -1,0 +1,319 @@
+"""What all coded segments of an index share: the lattice, its cells, and the entropy codes.
+
+Source  Reverse water-filling: Cover, Thomas: Elements of Information Theory, ch. 10.
+        Asymmetric numeral systems: Duda, arXiv:1311.2540.
+Does    Rotates token vectors into a space in which an error costs a query alike in every
+        direction, and rounds them there to a lattice of one step: int8 rows. A row is coded
+        as what is left of it after a prediction from its cell and from earlier rows of its
+        passage, so that likeness inside a document costs no bytes. The step is the smallest
+        for which the codes of a sample fit the bits asked for.
+Costs   (H + 1.5 W) * 4 bytes a dimension and 1 byte a dimension of each cell, once an index.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokret.errors import IndexCorruptError, UsageError
+from tokret.indexes import kmeans
+from tokret.indexes.kmeans import Cells
+from tokret.indexes.segment import Layout, Segment, SegmentWriter
+from tokret.kernels import coding
+from tokret.kernels.coding import BANDS, CONTEXTS, STATES, SYMBOLS, UNIT, Coding
+from tokret.types import Floats, Ints, Tokens, quantise_rows
+
+LAYOUT: Layout = {
+    "centroids": ("|i1", None),  # [C, W], end to end
+    "groups": ("<i4", None),  # of each cell
+    "centres": ("|i1", None),  # [G, W], end to end
+    "rotation": ("<f4", None),  # [H, W]: a vector to the lattice
+    "inverse": ("<f4", None),  # [H, W]: a query to the lattice
+    "shifts": ("<i4", None),
+    "weights": ("<i4", None),
+    "shares": ("<u2", None),  # [CONTEXTS, SYMBOLS]
+    "facts": ("|u1", None),  # JSON
+}
+MOMENTS = 100_000  # tokens that say in which directions queries lie
+ROWS_A_CELL = 64  # tokens that k-means sees
+COUNTED = 400  # passages whose residuals are counted
+RIDGE = 0.1  # of the mean energy, so that no direction costs nothing
+STEPS = 6  # of the search for the lattice's step
+BLOCK = 1 << 16  # rows rotated at a time
+
+Take = Callable[[Ints], Tokens]  # passages by number -> their tokens, float32
+
+
+@dataclass(frozen=True, eq=False)
+class Codebook:
+    """Rotation [H, W], inverse [H, W], cells and codes; W is H rounded up to a multiple of 16.
+
+    ``n = round(v @ rotation)`` are the int8 rows of vectors v, and ``(q @ inverse) . n`` is
+    about ``q . v``. ``reach`` is the length of the longest vector that training saw.
+    """
+
+    rotation: Floats
+    inverse: Floats
+    cells: Cells
+    shifts: NDArray[np.int32]
+    weights: NDArray[np.int32]
+    shares: NDArray[np.uint16]
+    reach: float
+    facts: dict[str, Any]
+
+    @cached_property
+    def coding(self) -> Coding:
+        """The tables of the compiled coder."""
+        return Coding(self.cells.centroids, self.shifts, self.weights, self.shares)
+
+    @cached_property
+    def back(self) -> Floats:
+        """Rows of the lattice to vectors [W, H]."""
+        return np.ascontiguousarray(self.inverse.T)
+
+    def rows(self, vectors: Floats) -> NDArray[np.int8]:
+        """Round vectors [T, H] to the lattice [T, W]."""
+        return _rounded(vectors, self.rotation)
+
+    def vectors(self, rows: NDArray[np.int8]) -> Floats:
+        """Vectors [T, H] that rows [T, W] stand for."""
+        return rows.astype(np.float32) @ self.back
+
+    def query(self, vectors: Floats) -> tuple[NDArray[np.int8], Floats]:
+        """Query tokens [Q, H] as int8 codes [Q, W] and their scales [Q]."""
+        return quantise_rows(vectors @ self.inverse)
+
+    def assign(self, rows: NDArray[np.int8], threads: int) -> NDArray[np.int32]:
+        """Find the cell of each row [T, W] -> [T]."""
+        return kmeans.assign(self.cells, rows, threads=threads)[0]
+
+    def write(self, writer: SegmentWriter) -> None:
+        """Append all of it to the columns of ``LAYOUT``."""
+        facts = {**self.facts, "reach": self.reach, "far": self.cells.far}
+        text = json.dumps(facts, sort_keys=True, allow_nan=False).encode()
+        writer.append(
+            centroids=self.cells.centroids.reshape(-1),
+            groups=self.cells.groups,
+            centres=self.cells.centres.reshape(-1),
+            rotation=self.rotation.reshape(-1),
+            inverse=self.inverse.reshape(-1),
+            shifts=self.shifts,
+            weights=self.weights,
+            shares=self.shares.reshape(-1),
+            facts=np.frombuffer(text, np.uint8),
+        )
+
+    @classmethod
+    def read(cls, segment: Segment) -> Codebook:
+        """Read one, every digest checked. Raises IndexCorruptError for what none can be."""
+        segment.expect(LAYOUT)
+        held = {name: segment.read(name) for name in LAYOUT}
+        try:
+            facts = json.loads(held["facts"].tobytes())
+            height = int(facts["height"])
+            width = padded(height)
+            cells = Cells(
+                held["centroids"].reshape(-1, width),
+                held["groups"],
+                held["centres"].reshape(-1, width),
+                int(facts.pop("far")),
+            )
+            shares = held["shares"].reshape(CONTEXTS, SYMBOLS)
+            if (
+                len(cells.groups) != len(cells.centroids)
+                or not 1 <= len(cells.centroids) <= kmeans.MOST_CELLS
+                or not 0 <= cells.groups.min() <= cells.groups.max() < len(cells.centres)
+                or held["shifts"].shape != (BANDS,)
+                or held["weights"].shape != (BANDS,)
+                or (shares.astype(np.int64).sum(axis=1) != STATES).any()
+            ):
+                raise ValueError("its tables do not fit each other")
+            return cls(
+                held["rotation"].reshape(height, width),
+                held["inverse"].reshape(height, width),
+                cells,
+                held["shifts"],
+                held["weights"],
+                shares,
+                float(facts.pop("reach")),
+                facts,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise IndexCorruptError(f"{segment.path}: not a codebook ({error}).") from error
+
+
+def padded(height: int) -> int:
+    """W for vectors of width H."""
+    return -(-height // UNIT) * UNIT
+
+
+def train(
+    offsets: Ints,
+    take: Take,
+    *,
+    bits: float,
+    cells: int | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    memory: int = 1 << 30,
+    report: Callable[[str, int, int], None] | None = None,
+) -> Codebook:
+    """Make a codebook for passages with token ``offsets`` [N + 1].
+
+    ``bits`` a dimension is what codes may take on average. ``take`` reads passages by
+    number. The same for a seed, whatever the threads. Raises UsageError for bits that no
+    lattice of 255 steps gives.
+    """
+    tell = report or (lambda step, done, total: None)
+    rng = np.random.default_rng(seed)
+    tokens = int(offsets[-1])
+    count = cells or kmeans.cells_for(tokens)
+    some = take(_drawn(offsets, MOMENTS, rng)).vectors.astype(np.float32)
+    height = some.shape[1]
+    reach = float(np.sqrt(np.square(some.astype(np.float64)).sum(axis=1).max()))
+    root, unroot = _roots(some)
+    fine = float(np.abs(some @ root).max()) / 120 or 1.0
+
+    most = min(tokens, count * ROWS_A_CELL, max(memory // (4 * height), 1 << 16))
+    sample = _drawn(offsets, most, rng)
+    to_fine = (root / fine).astype(np.float32)
+    parts = []
+    for at in range(0, len(sample), 1024):
+        parts.append(_rounded(take(sample[at : at + 1024]).vectors, to_fine))
+        tell("sample", min(at + 1024, len(sample)), len(sample))
+    rows = np.concatenate(parts)
+    count = min(count, len(rows))
+    tell("cells", 0, 1)
+    found = kmeans.train(rows, count, seed=seed, threads=threads)
+    tell("cells", 1, 1)
+
+    # The axes of what cells leave, the widest first.
+    numbers = kmeans.assign(found, rows[: 2 * MOMENTS], threads=threads)[0]
+    left = (rows[: 2 * MOMENTS].astype(np.float64) - found.centroids[numbers]) * fine
+    spread, axes = np.linalg.eigh(left.T @ left / len(left))
+    spread, axes = np.maximum(spread[::-1], 1e-9), axes[:, ::-1]
+    width = padded(height)
+    rotation = np.zeros((height, width))
+    rotation[:, :height] = root @ axes
+    inverse = np.zeros((height, width))
+    inverse[:, :height] = unroot @ axes
+    shifts, weights = _bands(np.pad(spread, (0, width - height), mode="edge"))
+
+    turn = np.zeros((height, width))
+    turn[:, :height] = axes * fine
+    draft = Codebook(
+        rotation.astype(np.float32),
+        inverse.astype(np.float32),
+        found,
+        shifts,
+        weights,
+        np.zeros((CONTEXTS, SYMBOLS), np.uint16),
+        reach,
+        {"height": height},
+    )
+    picked = np.sort(rng.permutation(len(offsets) - 1)[:COUNTED])
+    counted = take(picked)
+    low = fine * 120 / 126
+    high = low * 64
+    for step in range(STEPS + 1):
+        tell("step", step, STEPS)
+        middle = float(np.sqrt(low * high)) if step < STEPS else high
+        book, needed = _at(draft, turn, middle, counted, threads)
+        if step == 0 and _at(draft, turn, low, counted, threads)[1] <= bits * width:
+            middle = low
+            book, needed = _at(draft, turn, low, counted, threads)
+            break
+        if needed > bits * width:
+            low = middle
+        else:
+            high = middle
+    if needed > bits * width * 1.1:
+        raise UsageError(
+            f"bits={bits} a dimension are too few: at the widest step codes take "
+            f"{needed / width:.2f}."
+        )
+    facts = {"height": height, "step": middle, "bits": needed / width, "trained_on": tokens}
+    return replace(book, facts=facts)
+
+
+def _at(
+    draft: Codebook, turn: NDArray[np.float64], step: float, counted: Tokens, threads: int
+) -> tuple[Codebook, float]:
+    """The codebook for a step of the lattice, and the bits that a row of a sample takes."""
+    scale = (turn / step).astype(np.float32)
+    cells = Cells(
+        _rounded(draft.cells.centroids, scale),
+        draft.cells.groups,
+        _rounded(draft.cells.centres, scale),
+        int(draft.cells.far * float(np.square(turn).sum(axis=0).max()) / step**2),
+    )
+    book = replace(
+        draft,
+        rotation=(draft.rotation.astype(np.float64) / step).astype(np.float32),
+        inverse=(draft.inverse.astype(np.float64) * step).astype(np.float32),
+        cells=cells,
+    )
+    rows = book.rows(counted.vectors.astype(np.float32, copy=False))
+    batch = coding.batch(rows, book.assign(rows, threads), counted.offsets)
+    counts = book.coding.count(batch, threads=threads)
+    shares = np.stack([_shared(row) for row in counts])
+    bits = coding.expected_bits(counts, shares) / max(len(rows), 1)
+    return replace(book, shares=shares), bits + batch.head_bits / max(len(rows), 1)
+
+
+def _drawn(offsets: Ints, tokens: int, rng: np.random.Generator) -> Ints:
+    """Passages drawn until they hold about so many tokens, rising."""
+    order = rng.permutation(len(offsets) - 1)
+    held = np.diff(offsets)[order].cumsum()
+    return np.sort(order[: int(np.searchsorted(held, tokens)) + 1])
+
+
+def _roots(vectors: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The root of how much queries like the tokens see of each direction, and its inverse."""
+    wide = vectors.astype(np.float64)
+    moment = wide.T @ wide / max(len(wide), 1)
+    energy = np.trace(moment) / len(moment) or 1.0
+    seen, axes = np.linalg.eigh(moment / energy + RIDGE * np.eye(len(moment)))
+    return (axes * np.sqrt(seen)) @ axes.T, (axes / np.sqrt(seen)) @ axes.T
+
+
+def _bands(spread: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """How far the contexts of each band lie from a class, and the weights of its squares."""
+    ends = coding.band_ends(len(spread))
+    means = [np.median(part) for part in np.split(spread, ends[:-1])]
+    relative = np.array(means) / spread.mean()
+    shifts = np.clip(np.rint(np.log2(relative)), -4, 4).astype(np.int32)
+    return shifts, np.clip(np.rint(256 / relative), 1, 1 << 16).astype(np.int32)
+
+
+def _shared(counts: Ints) -> NDArray[np.uint16]:
+    """Deal out the states of a coder to symbols by their counts; one at least to any seen."""
+    seen = counts > 0
+    seen[-1] = True  # what is not seen escapes
+    want = counts.astype(np.float64)
+    if not want.sum():
+        middle = (SYMBOLS - 1) // 2
+        want = np.exp(-np.abs(np.arange(SYMBOLS) - middle) / 2.0)
+        seen[:] = True
+    share = np.where(seen, np.maximum(1, np.floor(want / want.sum() * STATES)), 0)
+    while share.sum() > STATES:
+        gain = np.where(share > 1, share / np.maximum(want, 1e-9), 0)
+        share[gain.argmax()] -= 1
+    while share.sum() < STATES:
+        lack = np.where(seen, want / np.maximum(share, 1), -1)
+        share[lack.argmax()] += 1
+    return share.astype(np.uint16)
+
+
+def _rounded(vectors: NDArray[Any], matrix: Floats) -> NDArray[np.int8]:
+    out = np.empty((len(vectors), matrix.shape[1]), np.int8)
+    for at in range(0, len(vectors), BLOCK):
+        some = np.ascontiguousarray(vectors[at : at + BLOCK], np.float32)
+        out[at : at + BLOCK] = np.rint(some @ matrix).clip(-127, 127)
+    return out

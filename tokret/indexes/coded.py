@@ -1,0 +1,186 @@
+"""Coded segments: token vectors as codes on a lattice, and the lists of its cells.
+
+Does    Writes the live documents of segments of vectors as one segment of codes, passage
+        after passage; the postings of its cells are made from the passages' cells before
+        it is sealed, in blocks of 65,536 passages so that a posting is two bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from tokret.errors import IndexCorruptError
+from tokret.indexes.codebook import Codebook
+from tokret.indexes.exact import stored_tokens
+from tokret.indexes.field_table import copy_fields
+from tokret.indexes.manifest import Entry
+from tokret.indexes.merge import Source, copy_rows
+from tokret.indexes.segment import Layout, Segment, SegmentWriter
+from tokret.indexes.store import Store
+from tokret.kernels import coding
+from tokret.kernels.stages import Block, block
+from tokret.types import Floats, Ints, Mask, Tokens
+
+KIND = "ivf"
+CODED_COLUMNS: Layout = {
+    "cell_ends": ("<i8", None),  # the different cells of each passage
+    "cells": ("<u2", None),
+    "code_ends": ("<i8", None),
+    "codes": ("|u1", None),
+    "errors": ("<f4", None),  # of each passage: how far a vector lies from its code, at most
+}
+POSTING_COLUMNS: Layout = {  # block after block
+    "posting_ends": ("<i8", None),
+    "postings": ("<u2", None),
+}
+BLOCK_PASSAGES = 1 << 16
+WINDOW_TOKENS = 1 << 17  # coded at a time
+
+
+def write_coded(
+    store: Store,
+    source: Source,
+    codebook: Codebook,
+    keep_vectors: bool,
+    threads: int,
+    advance: Callable[[int], None],
+) -> Entry | None:
+    """Write a segment of vectors as codes; None where no document is left."""
+    if not source.documents:
+        return None
+    left_out = set() if keep_vectors else {"vectors", "scales"}
+    copied = {name: form for name, form in source.layout.items() if name not in left_out}
+    writer = SegmentWriter(store.new_segment_path(), KIND, {**copied, **CODED_COLUMNS})
+    segment = source.segment
+    live = np.ones(segment.documents, np.bool_) if source.alive is None else source.alive
+    try:
+        copy_rows(segment, live, writer, copied)
+        copy_fields(segment, live, writer, 0)
+        passages = np.flatnonzero(np.repeat(live, np.diff(segment.passage_offsets)))
+        tokens = stored_tokens(segment)
+        for window in windows(tokens, passages):
+            _append(writer, tokens.gather(window), codebook, threads)
+            advance(int(np.diff(tokens.offsets)[window].sum()))
+        add_postings(writer, len(codebook.cells))
+        return Entry.from_dict(writer.seal(segment.hashes()[live]), writer.path.name)
+    except BaseException:
+        writer.discard()
+        raise
+
+
+def windows(tokens: Tokens, passages: Ints) -> Iterator[Ints]:
+    """Passages in runs of about WINDOW_TOKENS tokens."""
+    held = np.diff(tokens.offsets)[passages].cumsum()
+    first = 0
+    while first < len(passages):
+        before = held[first - 1] if first else 0
+        last = int(np.searchsorted(held, before + WINDOW_TOKENS)) + 1
+        yield passages[first:last]
+        first = last
+
+
+def _append(writer: SegmentWriter, tokens: Tokens, codebook: Codebook, threads: int) -> None:
+    vectors = tokens.vectors.astype(np.float32, copy=False)
+    rows = codebook.rows(vectors)
+    batch = coding.batch(rows, codebook.assign(rows, threads), tokens.offsets)
+    codes, ends = codebook.coding.encode(batch, threads=threads)
+    away = np.sqrt(np.square(vectors - codebook.vectors(rows)).sum(axis=1))
+    errors = np.zeros(len(tokens), np.float32)
+    full = np.flatnonzero(np.diff(tokens.offsets))
+    if len(full):
+        errors[full] = np.maximum.reduceat(away, tokens.offsets[full])
+    writer.append(
+        cell_ends=writer.rows("cells") + batch.cell_offsets[1:],
+        code_ends=writer.rows("codes") + ends,
+        cells=batch.cells,
+        codes=codes,
+        errors=np.nextafter(errors * np.float32(1.00001), np.float32(np.inf)),
+    )
+
+
+def add_postings(writer: SegmentWriter, cells: int) -> None:
+    """Turn the cells of each passage into the passages of each cell."""
+    ends = writer.map("cell_ends")
+    offsets = np.concatenate([[0], ends]).astype(np.int64)
+    column = writer.map("cells")
+    all_ends, all_postings, base = [], [], 0
+    for first in range(0, len(ends), BLOCK_PASSAGES):
+        last = min(first + BLOCK_PASSAGES, len(ends))
+        mine = np.asarray(column[offsets[first] : offsets[last]])
+        owners = np.repeat(np.arange(last - first), np.diff(offsets[first : last + 1]))
+        order = np.argsort(mine, kind="stable")
+        counts = np.bincount(mine, minlength=cells)
+        all_ends.append(base + counts.cumsum())
+        all_postings.append(owners[order].astype(np.uint16))
+        base += len(mine)
+    none = np.empty(0, np.int64)
+    writer.add_columns(
+        POSTING_COLUMNS,
+        posting_ends=np.concatenate([none, *all_ends]),
+        postings=np.concatenate([none, *all_postings]),
+    )
+
+
+class CodedSegment:
+    """A coded segment, opened: its offsets checked and in memory, its codes mapped."""
+
+    def __init__(self, segment: Segment, codebook: Codebook) -> None:
+        segment.expect({**CODED_COLUMNS, **POSTING_COLUMNS})
+        self.segment = segment
+        self.token_offsets = segment.token_offsets
+        self.cell_offsets = segment.read_offsets("cell_ends", segment.columns["cells"].shape[0])
+        self.code_offsets = segment.read_offsets("code_ends", segment.columns["codes"].shape[0])
+        self.errors: Floats = segment.read("errors")
+        self.cells = segment.map("cells")
+        self.codes = segment.map("codes")
+        postings = segment.map("postings")
+        ends = segment.read("posting_ends")
+        count = -(-segment.passages // BLOCK_PASSAGES)
+        known = len(ends) // max(count, 1)
+        if (
+            len(ends) != known * count
+            or known > len(codebook.cells)
+            or (len(ends) and (ends[-1] != len(postings) or (np.diff(ends, prepend=0) < 0).any()))
+            or len(self.errors) != segment.passages
+            or len(self.cell_offsets) != segment.passages + 1
+            or len(self.code_offsets) != segment.passages + 1
+        ):
+            raise IndexCorruptError(f"{segment.path}: its postings do not cover its cells.")
+        if len(self.cells) and int(self.cells.max()) >= len(codebook.cells):
+            raise IndexCorruptError(f"{segment.path}: a passage names a cell there is not.")
+        self.blocks: list[Block] = []
+        for b in range(count):
+            first = b * BLOCK_PASSAGES
+            last = min(first + BLOCK_PASSAGES, segment.passages)
+            start = ends[b * known - 1] if b else 0
+            offsets = np.concatenate([[start], ends[b * known : (b + 1) * known]])
+            self.blocks.append(
+                block(
+                    codebook.coding,
+                    offsets.astype(np.int64),
+                    postings,
+                    self.cell_offsets[first : last + 1],
+                    self.cells,
+                    self.token_offsets[first : last + 1],
+                    self.codes,
+                    self.code_offsets[first : last + 1],
+                )
+            )
+
+
+_OPENED: WeakKeyDictionary[Segment, CodedSegment] = WeakKeyDictionary()
+
+
+def open_coded(segment: Segment, codebook: Codebook) -> CodedSegment:
+    """Open a coded segment; a commit keeps most of them, so they are remembered."""
+    if segment not in _OPENED:
+        _OPENED[segment] = CodedSegment(segment, codebook)
+    return _OPENED[segment]
+
+
+def passage_mask(segment: Segment, alive: Mask | None) -> Mask | None:
+    """Which passages count, from which documents do."""
+    return None if alive is None else np.repeat(alive, np.diff(segment.passage_offsets))

@@ -1,0 +1,323 @@
+"""The search of an ivf index, stage by stage, over coded segments and vectors beside them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from tokret.errors import IndexCorruptError, InputError, UsageError
+from tokret.indexes.base import Request
+from tokret.indexes.codebook import Codebook
+from tokret.indexes.coded import BLOCK_PASSAGES, KIND, CodedSegment, open_coded, passage_mask
+from tokret.indexes.effort import Effort, Target, choose, settings_of
+from tokret.indexes.exact import stored_tokens
+from tokret.indexes.segment import Segment
+from tokret.indexes.store import Snapshot
+from tokret.kernels import stages
+from tokret.scoring import MaxSim, Part, Scorer
+from tokret.scoring.base import no_candidates, take
+from tokret.types import Floats, Ints, Mask
+
+if TYPE_CHECKING:
+    from tokret.indexes.ivf import Ivf
+
+RESCORED = 32  # passages scored by stored vectors, beside two for each document wanted
+FLOORS = ("kth", "kth*gamma", "zero", "const")  # imputations that need no other similarity
+
+_READ: WeakKeyDictionary[Segment, Codebook] = WeakKeyDictionary()  # a commit keeps it
+
+
+def codebook_of(snapshot: Snapshot) -> Codebook | None:
+    """The codebook of a version, or None where nothing is coded yet."""
+    segment = snapshot.derived
+    if segment is None:
+        return None
+    if segment not in _READ:
+        _READ[segment] = Codebook.read(segment)
+    return _READ[segment]
+
+
+class Ranked(NamedTuple):
+    """Passages [C] whose codes were read, in that order, with their similarities [C, Q]."""
+
+    passages: Ints
+    sims: Floats
+    expected: Floats
+    missing: Floats  # [Q]: no passage that was not probed has a token nearer than about this
+
+
+class IvfSearcher:
+    """Coded segments, and segments of vectors that wait to be coded."""
+
+    def __init__(self, backend: Ivf, snapshot: Snapshot, book: Codebook | None = None) -> None:
+        self._backend = backend
+        book = book or codebook_of(snapshot)
+        self._first = np.cumsum([0, *(s.passages for s in snapshot.segments)])
+        self._coded: list[tuple[int, CodedSegment, Mask | None]] = []
+        self._plain: list[tuple[int, Part]] = []
+        self._segments = snapshot.segments
+        self._stored: list[Part | None] = []
+        for s, entry in enumerate(snapshot.manifest.segments):
+            segment = snapshot.segments[s]
+            alive = passage_mask(segment, snapshot.alive[s])
+            stored = "vectors" in segment.columns
+            self._stored.append(Part(stored_tokens(segment), alive) if stored else None)
+            if entry.kind != KIND:
+                self._plain.append((s, Part(stored_tokens(segment), alive)))
+            elif book is None:
+                raise IndexCorruptError(f"{segment.path}: coded, but the index has no codebook.")
+            else:
+                self._coded.append((s, open_coded(segment, book), alive))
+        self._book = book
+        self._settings = settings_of(book.facts) if book else []
+        self.seconds: dict[str, float] = {}
+
+    # -- the answer -------------------------------------------------------------------------
+
+    def rank(self, request: Request, scorer: Scorer | None, threads: int) -> tuple[Ints, Floats]:
+        """Passages that may be among the best [C], rising, and their scores [C].
+
+        MaxSim by codes, or by stored vectors of the best; with the scorer ``xtr``, the mean
+        of the same similarities, none below its k_prime-th. ``exact`` compares every stored
+        vector. Raises UsageError where that, or the scorer, cannot be had.
+        """
+        query = request.vectors
+        if query is None:
+            raise UsageError("This index is searched by token vectors; give a text or an array.")
+        if len(query) == 0 or not self._segments:
+            return no_candidates()
+        self._check_width(query)
+        target = request.target.checked()
+        if target.exact:
+            return self._exact(query, scorer or MaxSim(), request.allowed, threads)
+        if not self._coded or (isinstance(scorer, Xtr) and scorer.impute not in FLOORS):
+            return self._exact(query, scorer or MaxSim(), request.allowed, threads)
+        ranked = self.search(query, request, self.effort(target), threads)
+        if isinstance(scorer, Xtr):
+            found = [self._xtr(query, ranked, scorer, request, threads)]
+        else:
+            found = [
+                self._score_plain(query, request.allowed, threads),
+                (ranked.passages, self.scores(query, ranked, request.k, threads)),
+            ]
+        passages = np.concatenate([passages for passages, _ in found])
+        scores = np.concatenate([scores for _, scores in found])
+        if isinstance(scorer, MaxSim) and scorer.mean:
+            scores = (scores / len(query)).astype(np.float32)
+        order = np.argsort(passages, kind="stable")
+        return passages[order], scores[order]
+
+    def effort(self, target: Target) -> Effort:
+        """What the target, or the options of searching, come to."""
+        backend = self._backend
+        chosen = choose(self._settings, target, backend.recall).effort
+        return Effort(
+            backend.nprobe or chosen.nprobe,
+            backend.candidates or chosen.candidates,
+            backend.margin or chosen.margin,
+        )
+
+    def _exact(
+        self, query: Floats, scorer: Scorer, allowed: Mask | None, threads: int
+    ) -> tuple[Ints, Floats]:
+        parts = []
+        for s, part in enumerate(self._stored):
+            if part is None:
+                raise UsageError(
+                    "This index keeps codes alone: exact search, and scorers other than maxsim "
+                    "and xtr with impute 'kth', need the vectors. Build it with "
+                    "--backend 'ivf(store=\"int8\")'."
+                )
+            first, last = self._first[s : s + 2]
+            parts.append(part if allowed is None else part.only(allowed[first:last]))
+        return scorer.score(query, parts, threads=threads)
+
+    def scores(self, query: Floats, ranked: Ranked, k: int, threads: int = 1) -> Floats:
+        """Sums of similarities [C]; those of the best by stored vectors, where there are any."""
+        scores = ranked.sims.astype(np.float64).sum(axis=1).astype(np.float32)
+        order = np.argsort(-scores, kind="stable")[: 2 * k + RESCORED]
+        owners = np.searchsorted(self._first, ranked.passages[order], side="right") - 1
+        for s in np.unique(owners).tolist():
+            part = self._stored[s]
+            if part is None:
+                continue
+            mine = order[owners == s]
+            some = take(part.tokens, ranked.passages[mine] - int(self._first[s]))
+            scores[mine] = kernels.maxsim(query, some, threads=threads)
+        return scores
+
+    def _xtr(
+        self, query: Floats, ranked: Ranked, scorer: Xtr, request: Request, threads: int
+    ) -> tuple[Ints, Floats]:
+        """Mean of similarities, with the k_prime-th for those that are below it."""
+        passages, sims = [ranked.passages], [ranked.sims]
+        for s, part in self._plain:
+            first, last = self._first[s : s + 2]
+            some = part if request.allowed is None else part.only(request.allowed[first:last])
+            chosen = some.scorable()
+            sims.append(similarities_by_token(query, some, chosen, threads))
+            passages.append(first + chosen)
+        floor = self._floor(query, scorer.k_prime)
+        every = np.concatenate(sims).astype(np.float64)
+        missing = {"kth": floor, "kth*gamma": floor * scorer.gamma}.get(
+            scorer.impute, np.full(len(query), scorer.const if scorer.impute == "const" else 0.0)
+        )
+        present = every >= floor
+        filled = np.where(present, every, missing)
+        some = present.any(axis=1)
+        scores = filled.mean(axis=1).astype(np.float32)
+        return np.concatenate(passages)[some], scores[some]
+
+    def _floor(self, query: Floats, k_prime: int) -> NDArray[np.float64]:
+        """About the k_prime-th similarity of each query token [Q]: that of the cell at which
+        so many tokens have been seen, the nearest cells first (WARP).
+        """
+        book = self._codebook
+        codes, scales = book.query(query)
+        sizes = self._cell_sizes()
+        cells = min(len(sizes), max(64, 4 * k_prime * len(sizes) // max(int(sizes.sum()), 1)))
+        scored = stages.score_cells(book.coding, codes, scales, cells, self._reach(query))
+        seen = sizes[scored.nearest].cumsum(axis=1)
+        at = np.minimum((seen < k_prime).sum(axis=1), scored.sims.shape[1] - 1)
+        floor: NDArray[np.float64] = scored.sims[np.arange(len(query)), at].astype(np.float64)
+        return floor
+
+    def _cell_sizes(self) -> Ints:
+        """How many passages each cell holds, in all segments."""
+        sizes = np.zeros(len(self._codebook.cells), np.int64)
+        for _, coded, _ in self._coded:
+            np.add.at(sizes, np.asarray(coded.cells), 1)
+        return sizes
+
+    def _reach(self, query: Floats) -> float:
+        longest = float(np.sqrt(np.square(query).sum(axis=1)).max(initial=0.0))
+        return longest * self._codebook.reach
+
+    @property
+    def _codebook(self) -> Codebook:
+        if self._book is None:
+            raise IndexCorruptError(f"{self._segments[0].path}: the index has no codebook.")
+        return self._book
+
+    def _check_width(self, query: Floats) -> None:
+        width = self._book.rotation.shape[0] if self._book else self._plain[0][1].tokens.width
+        if query.shape[1] != width:
+            raise InputError(
+                f"The query has vectors of width {query.shape[1]}, the index of {width}; encode "
+                "it with the index's own model."
+            )
+
+    def _score_plain(
+        self, query: Floats, allowed: Mask | None, threads: int
+    ) -> tuple[Ints, Floats]:
+        passages, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for s, part in self._plain:
+            first, last = self._first[s : s + 2]
+            some = part if allowed is None else part.only(allowed[first:last])
+            found, sums = MaxSim().score(query, [some], threads=threads)
+            passages.append(first + found)
+            scores.append(sums)
+        return np.concatenate(passages), np.concatenate(scores)
+
+    def _blocks(self, allowed: Mask | None) -> Iterator[tuple[stages.Block, int, Mask | None]]:
+        """Every block, its first passage, and which of its passages may be found."""
+        for s, coded, alive in self._coded:
+            first = int(self._first[s])
+            mask = alive
+            if allowed is not None:
+                ours = allowed[first : first + coded.segment.passages]
+                mask = ours if alive is None else ours & alive
+            for b, block in enumerate(coded.blocks):
+                at = b * BLOCK_PASSAGES
+                some = (
+                    None if mask is None else np.ascontiguousarray(mask[at : at + block.passages])
+                )
+                yield block, first + at, some
+
+    def search(self, query: Floats, request: Request, effort: Effort, threads: int) -> Ranked:
+        """All stages: passages of coded segments whose codes were read."""
+        book = self._codebook
+        coding = book.coding
+        with self._timed("cells"):
+            codes, scales = book.query(query)
+            longest = float(np.sqrt(np.square(query).sum(axis=1)).max(initial=0.0))
+            scored = stages.score_cells(coding, codes, scales, effort.nprobe, longest * book.reach)
+        blocks = list(self._blocks(request.allowed))
+        with self._timed("probe"):
+            missing = np.ascontiguousarray(scored.sims[:, -1])
+            gathered = [
+                stages.probe(coding, block, scored, missing, mask, effort.compared)
+                for block, _, mask in blocks
+            ]
+            owners = np.repeat(np.arange(len(blocks)), [len(found) for found, _ in gathered])
+            passages = np.concatenate([found for found, _ in gathered])
+            gains = np.concatenate([gain for _, gain in gathered])
+            if len(passages) > effort.compared:
+                best = np.sort(np.lexsort((np.arange(len(gains)), -gains))[: effort.compared])
+                owners, passages = owners[best], passages[best]
+        if not len(passages):
+            none = np.empty(0, np.float32)
+            return Ranked(
+                np.empty(0, np.int64), np.empty((0, len(query)), np.float32), none, missing
+            )
+        with self._timed("compare"):
+            expected = np.concatenate(
+                [
+                    stages.interact(coding, block, scored, len(query), passages[owners == b])
+                    for b, (block, _, _) in enumerate(blocks)
+                ]
+            )
+            order = np.argsort(-expected, kind="stable")[: effort.candidates]
+            owners, passages = owners[order].astype(np.int64), passages[order]
+        with self._timed("refine"):
+            try:
+                sims = stages.refine(
+                    coding,
+                    [block for block, _, _ in blocks],
+                    codes,
+                    scales,
+                    owners,
+                    passages,
+                    np.ascontiguousarray(expected[order]),
+                    max(request.k, 1),
+                    effort.margin * len(query),
+                    threads,
+                )
+            except ValueError as error:
+                raise IndexCorruptError(
+                    f"{self._segments[0].path.parent}: {error}; run `tokret verify` on the index."
+                ) from error
+            firsts = np.array([first for _, first, _ in blocks])
+            found = firsts[owners[: len(sims)]] + passages[: len(sims)]
+        return Ranked(found, sims, expected[order][: len(sims)], missing)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.thread_time()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.thread_time() - start
+
+    def passage_tokens(self, passage: int) -> Floats:
+        """Vectors of one passage, stored or decoded, in float32 [T, H]."""
+        s = int(np.searchsorted(self._first, passage, side="right")) - 1
+        place = passage - int(self._first[s])
+        segment = self._segments[s]
+        if "vectors" in segment.columns:
+            return stored_tokens(segment)[place]
+        book = self._codebook
+        coded = open_coded(segment, book)
+        b, n = divmod(place, BLOCK_PASSAGES)
+        count = int(coded.token_offsets[place + 1] - coded.token_offsets[place])
+        return book.vectors(stages.decode(book.coding, coded.blocks[b], n, count))
+
+
+def similarities_by_token(query: Floats, part: Part, passages: Ints, threads: int) -> Floats:
+    """Best similarity of each query token in chosen passages [C, Q]."""
+    chosen = take(part.tokens, passages)
+    columns = [kernels.maxsim(row[None], chosen, threads=threads) for row in query]
+    return np.stack(columns, axis=1) if columns else np.empty((len(passages), 0), np.float32)
