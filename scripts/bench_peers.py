@@ -189,13 +189,13 @@ def install(work: Work, args: argparse.Namespace) -> None:
         if not python.exists():
             _quiet([sys.executable, "-m", "venv", str(python.parent.parent)], 300)
         try:
-            _quiet([str(python), "-c", code], 300, env=_env(1, python))
+            _quiet([str(python), "-c", code], work.seconds("install"), env=_env(1, python))
         except subprocess.CalledProcessError:  # never over libraries that may be in use
             command = [str(python), "-m", "pip", "install", "-q", *peer.PIP]
             _quiet(command, work.seconds("install"))
             if hasattr(peer, "install"):
                 peer.install(python, next(python.parent.parent.glob("lib/python*/site-packages")))
-            _quiet([str(python), "-c", code], 900, env=_env(1, python))
+            _quiet([str(python), "-c", code], work.seconds("install"), env=_env(1, python))
     except (subprocess.SubprocessError, OSError) as error:
         work.note({**row, "error": _last(work, error)})
         return
