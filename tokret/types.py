@@ -68,6 +68,25 @@ class Hit(NamedTuple):
     text: str = ""
 
 
+class Hits(list[Hit]):
+    """Ranked documents, best first, and what is certain about them.
+
+    ``bounds`` [K] hold the lowest and the highest that exact MaxSim over the vectors given
+    may be, and the first ``proven`` hits are those of an exact search, in this order but for
+    ties; None where it was not asked.
+    """
+
+    def __init__(
+        self,
+        hits: Iterable[Hit] = (),
+        bounds: list[tuple[float, float]] | None = None,
+        proven: int | None = None,
+    ) -> None:
+        super().__init__(hits)
+        self.bounds = bounds
+        self.proven = proven
+
+
 class Match(NamedTuple):
     """A query token and the passage token that answers it best.
 

@@ -67,6 +67,16 @@ def run(
             metavar="OPTIONS", help="Options of searching, such as 'nprobe=64, refine=100'."
         ),
     ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of the exact best to aim at (ivf)."),
+    ] = None,
+    budget_ms: Annotated[
+        float | None, typer.Option(min=0, help="Milliseconds of one thread to spend (ivf).")
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare every stored vector (ivf with store).")
+    ] = False,
     allow_model_mismatch: Annotated[
         bool,
         typer.Option("--allow-model-mismatch", help="Search even with another model."),
@@ -97,7 +107,14 @@ def run(
             index,
             [query for _, query in asked],
             k,
-            {"scorer": scorer, "where": where, "threads": threads or cpus()},
+            {
+                "scorer": scorer,
+                "where": where,
+                "threads": threads or cpus(),
+                "recall": recall,
+                "budget_ms": budget_ms,
+                "exact": exact,
+            },
             wants_text and run_file is None,
         )
         seconds = time.monotonic() - began

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tokret.indexes.effort import Target
 from tokret.indexes.files import Array
@@ -33,6 +36,13 @@ class Request(NamedTuple):
     target: Target = Target()
 
 
+class Certificate(NamedTuple):
+    """How far scores [C] may be from MaxSim, and the highest that any other may have."""
+
+    slack: NDArray[np.float64]
+    rest: float
+
+
 class Searcher(Protocol):
     """A snapshot made ready for queries; safe to use from several threads."""
 
@@ -45,6 +55,15 @@ class Searcher(Protocol):
 
     def passage_tokens(self, passage: int) -> Floats | None:
         """Vectors of one passage [T, H]; None where the backend keeps none."""
+        ...
+
+
+@runtime_checkable
+class Certifier(Protocol):
+    """A searcher whose scores may be off, and that knows by how much."""
+
+    def certify(self, request: Request, passages: Ints, scores: Floats) -> Certificate:
+        """How far MaxSim of ranked passages [C], and of all others, may lie from the scores."""
         ...
 
 

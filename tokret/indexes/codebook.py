@@ -77,6 +77,12 @@ class Codebook:
         """Rows of the lattice to vectors [W, H]."""
         return np.ascontiguousarray(self.inverse.T)
 
+    @cached_property
+    def longest_row(self) -> float:
+        """The length of the longest row that a vector can have."""
+        stretch = float(np.linalg.norm(self.rotation.astype(np.float64), 2))
+        return stretch * self.reach + 0.5 * float(np.sqrt(self.rotation.shape[1]))
+
     def rows(self, vectors: Floats) -> NDArray[np.int8]:
         """Round vectors [T, H] to the lattice [T, W]."""
         return _rounded(vectors, self.rotation)

@@ -23,8 +23,9 @@ from tokret.errors import (
     ModelMismatchError,
     UsageError,
 )
-from tokret.indexes.base import Backend, Report, Request, backends
+from tokret.indexes.base import Backend, Certificate, Certifier, Report, Request, backends
 from tokret.indexes.compact import Compacted, worthwhile
+from tokret.indexes.effort import Target
 from tokret.indexes.filter import Filter, Where
 from tokret.indexes.ingest import Added, Ingest, Missing, OnDuplicate, Progress
 from tokret.indexes.manifest import FORMAT, Manifest, Settings
@@ -35,9 +36,9 @@ from tokret.indexes.selection import field_counts, places
 from tokret.indexes.store import Snapshot, Store
 from tokret.indexes.tune import tuned
 from tokret.indexes.verify import verify as damages_of
-from tokret.indexes.view import View, best_documents
+from tokret.indexes.view import View, best_documents, certified
 from tokret.scoring import Scorer, scorers
-from tokret.types import Document, Hit, Match
+from tokret.types import Document, Hits, Match
 
 
 def encoder_for(encoder: str | Encoder | None, backend: Backend) -> Encoder | None:
@@ -360,18 +361,28 @@ class Index:
         where: Where | None = None,
         threads: int = 1,
         text: bool = True,
-    ) -> list[Hit]:
+        recall: float | None = None,
+        budget_ms: float | None = None,
+        exact: bool = False,
+        certify: bool = False,
+    ) -> Hits:
         """Rank documents for one query: the best ``k``, best first, ties by document id.
 
         ``query`` is a text or its token vectors [Q, H]; a text without words finds nothing.
         A document scores as its best passage. ``where`` filters documents by their fields
         before any is scored, such as ``'year >= 2019 and lang == "en"'``: the answer is that of
         an index of these documents alone, but for what words weigh in BM25. ``text=False``
-        leaves the passages' text out of the hits. Raises UsageError for k < 1, for a scorer
+        leaves the passages' text out of the hits.
+
+        Of an ivf index one may ask for a ``recall`` of the exact best, for the best that takes
+        ``budget_ms`` of one thread, or for the ``exact`` answer (of stored vectors): the first
+        two by what was measured when it was built. With ``certify`` the hits say between which
+        bounds they lie and how many are proven. Raises UsageError for k < 1, for a scorer
         that the backend does not have, and for a filter that cannot be read or never passes.
         """
         queries = [query] if isinstance(query, str) else [np.asarray(query)]
         options: dict[str, Any] = {"scorer": scorer, "where": where, "threads": threads}
+        options |= {"recall": recall, "budget_ms": budget_ms, "exact": exact, "certify": certify}
         return self.search_many(queries, k, text=text, **options)[0]
 
     def search_many(
@@ -383,7 +394,11 @@ class Index:
         where: Where | None = None,
         threads: int = 1,
         text: bool = True,
-    ) -> list[list[Hit]]:
+        recall: float | None = None,
+        budget_ms: float | None = None,
+        exact: bool = False,
+        certify: bool = False,
+    ) -> list[Hits]:
         """Rank documents for each query, as ``search`` does; queries share the threads."""
         for name, count in (("k", k), ("threads", threads)):
             if not isinstance(count, int | np.integer) or count < 1:
@@ -396,11 +411,23 @@ class Index:
             raise UsageError(f"A scorer is a name or an object with score(), got {scorer!r}.")
         allowed = None if where is None else view.allowed(Filter.of(where))
         normalize = view.snapshot.manifest.settings.normalize
-        requests = requests_of(list(queries), self._text_encoder, normalize, allowed)
+        target = Target(recall, budget_ms, exact).checked()
+        requests = [
+            request._replace(k=int(k), target=target)
+            for request in requests_of(list(queries), self._text_encoder, normalize, allowed)
+        ]
 
-        def rank(request: Request, inner: int) -> list[Hit]:
-            passages, scores = view.searcher.rank(request, chosen, inner)
-            return best_documents(view, passages, scores, k, text)
+        def rank(request: Request, inner: int) -> Hits:
+            searcher = view.searcher
+            passages, scores = searcher.rank(request, chosen, inner)
+            hits = best_documents(view, passages, scores, k, text)
+            if not certify:
+                return Hits(hits)
+            if isinstance(searcher, Certifier):
+                certificate = searcher.certify(request, passages, scores)
+            else:
+                certificate = Certificate(np.zeros(len(passages)), -np.inf)
+            return certified(view, hits, passages, scores, certificate)
 
         if len(requests) == 1 or threads == 1:
             return [rank(request, threads) for request in requests]

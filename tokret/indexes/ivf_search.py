@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tokret import kernels
 from tokret.errors import IndexCorruptError, InputError, UsageError
-from tokret.indexes.base import Request
+from tokret.indexes.base import Certificate, Request
 from tokret.indexes.codebook import Codebook
 from tokret.indexes.coded import BLOCK_PASSAGES, KIND, CodedSegment, open_coded, passage_mask
 from tokret.indexes.effort import Effort, Target, choose, settings_of
@@ -19,7 +21,7 @@ from tokret.indexes.exact import stored_tokens
 from tokret.indexes.segment import Segment
 from tokret.indexes.store import Snapshot
 from tokret.kernels import stages
-from tokret.scoring import MaxSim, Part, Scorer
+from tokret.scoring import MaxSim, Part, Scorer, Xtr
 from tokret.scoring.base import no_candidates, take
 from tokret.types import Floats, Ints, Mask
 
@@ -94,9 +96,9 @@ class IvfSearcher:
         self._check_width(query)
         target = request.target.checked()
         if target.exact:
-            return self._exact(query, scorer or MaxSim(), request.allowed, threads)
+            return self._exact(query, scorer, request.allowed, threads)
         if not self._coded or (isinstance(scorer, Xtr) and scorer.impute not in FLOORS):
-            return self._exact(query, scorer or MaxSim(), request.allowed, threads)
+            return self._exact(query, scorer, request.allowed, threads)
         ranked = self.search(query, request, self.effort(target), threads)
         if isinstance(scorer, Xtr):
             found = [self._xtr(query, ranked, scorer, request, threads)]
@@ -112,6 +114,33 @@ class IvfSearcher:
         order = np.argsort(passages, kind="stable")
         return passages[order], scores[order]
 
+    def certify(self, request: Request, passages: Ints, scores: Floats) -> Certificate:
+        """How far MaxSim of ranked passages [C], and of all others, may lie from what was found.
+
+        A code lies no farther from its vector than the passage's error says; a passage whose
+        codes were not read may score as high as its longest vector lets it.
+        """
+        query = request.vectors
+        slack = np.zeros(len(passages))
+        if query is None or not self._coded or request.target.exact:
+            return Certificate(slack, -np.inf)
+        book = self._codebook
+        lengths = np.sqrt(np.square(query.astype(np.float64)).sum(axis=1))
+        codes, scales = book.query(query)
+        turned = query.astype(np.float64) @ book.inverse
+        rounding = np.linalg.norm(turned - codes * scales[:, None].astype(np.float64), axis=1).sum()
+        owners = np.searchsorted(self._first, passages, side="right") - 1
+        for s, coded, _ in self._coded:
+            mine = owners == s
+            errors = coded.errors[passages[mine] - int(self._first[s])]
+            slack[mine] = errors * lengths.sum() + rounding * book.longest_row
+        best = np.argsort(-scores, kind="stable")[: 2 * request.k + RESCORED]
+        stored = np.array([part is not None for part in self._stored])
+        slack[best[stored[owners[best]]]] = 0
+        if len(passages) == sum(s.passages for s in self._segments):
+            return Certificate(slack, -np.inf)
+        return Certificate(slack, float(lengths.sum()) * book.reach)
+
     def effort(self, target: Target) -> Effort:
         """What the target, or the options of searching, come to."""
         backend = self._backend
@@ -123,7 +152,7 @@ class IvfSearcher:
         )
 
     def _exact(
-        self, query: Floats, scorer: Scorer, allowed: Mask | None, threads: int
+        self, query: Floats, scorer: Scorer | None, allowed: Mask | None, threads: int
     ) -> tuple[Ints, Floats]:
         parts = []
         for s, part in enumerate(self._stored):
@@ -135,11 +164,11 @@ class IvfSearcher:
                 )
             first, last = self._first[s : s + 2]
             parts.append(part if allowed is None else part.only(allowed[first:last]))
-        return scorer.score(query, parts, threads=threads)
+        return (scorer or MaxSim()).score(query, parts, threads=threads)
 
     def scores(self, query: Floats, ranked: Ranked, k: int, threads: int = 1) -> Floats:
         """Sums of similarities [C]; those of the best by stored vectors, where there are any."""
-        scores = ranked.sims.astype(np.float64).sum(axis=1).astype(np.float32)
+        scores: Floats = ranked.sims.astype(np.float64).sum(axis=1).astype(np.float32)
         order = np.argsort(-scores, kind="stable")[: 2 * k + RESCORED]
         owners = np.searchsorted(self._first, ranked.passages[order], side="right") - 1
         for s in np.unique(owners).tolist():
@@ -169,13 +198,14 @@ class IvfSearcher:
         )
         present = every >= floor
         filled = np.where(present, every, missing)
-        some = present.any(axis=1)
+        found = present.any(axis=1)
         scores = filled.mean(axis=1).astype(np.float32)
-        return np.concatenate(passages)[some], scores[some]
+        return np.concatenate(passages)[found], scores[found]
 
     def _floor(self, query: Floats, k_prime: int) -> NDArray[np.float64]:
-        """About the k_prime-th similarity of each query token [Q]: that of the cell at which
-        so many tokens have been seen, the nearest cells first (WARP).
+        """About the k_prime-th similarity of each query token [Q].
+
+        As WARP does: that of the cell at which so many have been seen, nearest cells first.
         """
         book = self._codebook
         codes, scales = book.query(query)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tokret.errors import IndexCorruptError
-from tokret.indexes.base import Backend, Searcher
+from tokret.indexes.base import Backend, Certificate, Searcher
 from tokret.indexes.filter import Filter
 from tokret.indexes.selection import allowed_documents
 from tokret.indexes.store import Snapshot
-from tokret.types import Floats, Hit, Ints, Mask
+from tokret.types import Floats, Hit, Hits, Ints, Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,13 @@ class View:
         """Id of a document."""
         segment, d = self._place(doc)
         return self.snapshot.segments[segment].doc_id(d)
+
+    def number(self, doc_id: str) -> int:
+        """Number of a live document through all segments."""
+        place = self.snapshot.find(doc_id)
+        if place is None:
+            raise IndexCorruptError(f"{self.snapshot.path}: {doc_id!r:.200} has no place.")
+        return int(self.first_doc[place[0]]) + place[1]
 
     def _place(self, doc: int) -> tuple[int, int]:
         segment = int(np.searchsorted(self.first_doc, doc, side="right")) - 1
@@ -98,3 +105,24 @@ def best_documents(view: View, passages: Ints, scores: Floats, k: int, text: boo
     for j in np.flatnonzero(ends - rows > 1):  # documents of several passages
         rows[j] += int(scores[rows[j] : ends[j]].argmax())
     return view.hits(docs[rows], passages[rows], scores[rows], text)
+
+
+def certified(
+    view: View, hits: list[Hit], passages: Ints, scores: Floats, certificate: Certificate
+) -> Hits:
+    """Hits with the bounds of their documents, and how many are certain to come first."""
+    docs = view.doc_of[passages]
+    low, high = scores - certificate.slack, scores + certificate.slack
+    places = [view.number(hit.doc_id) for hit in hits]
+    bounds = []
+    for doc in places:
+        mine = docs == doc
+        bounds.append((float(low[mine].max()), float(high[mine].max())))
+    others = high[~np.isin(docs, places)]
+    rest = max(float(others.max(initial=-np.inf)), certificate.rest)
+    proven = 0
+    for i, (least, _) in enumerate(bounds):
+        if least < max([rest, *(most for _, most in bounds[i + 1 :])]):
+            break
+        proven += 1
+    return Hits(hits, bounds, proven)
