@@ -22,13 +22,15 @@ NAME = "index"
 
 
 def engine() -> None:
-    """Import, and compile its three extensions unless they are there."""
+    """Import, and compile its extensions unless they are there."""
     from pylate.indexes.stanford_nlp.indexing.codecs.residual import ResidualCodec
+    from pylate.indexes.stanford_nlp.modeling import colbert
     from pylate.indexes.stanford_nlp.search.index_storage import IndexScorer
     from pylate.indexes.stanford_nlp.search.strided_tensor import StridedTensor
 
     for part in (ResidualCodec, IndexScorer, StridedTensor):
         part.try_load_torch_extensions(False)
+    colbert.try_load_torch_extensions(False)
 
 
 def _index(folder: Path, override: bool) -> Any:  # noqa: ANN401
