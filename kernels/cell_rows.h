@@ -4,17 +4,34 @@
 
 #include "isa.h"
 
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors stay inside of functions
+
 namespace tokret {
 namespace {
+
+typedef float Floats8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int32_t Ints8 __attribute__((vector_size(32)));
+typedef uint8_t Bytes8 __attribute__((vector_size(8), aligned(1), may_alias));
 
 // Similarities [count][lanes] as bytes, 128 for 0 and `unit` more for 1: `take` of each row's.
 void to_bytes(const float* sims, int64_t count, int64_t lanes, int64_t take, float unit,
               uint8_t* out, int64_t stride) {
-    for (int64_t t = 0; t < count; ++t)
-        for (int64_t l = 0; l < take; ++l) {
-            const float x = sims[t * lanes + l] * unit + 128.5f;
-            out[t * stride + l] = uint8_t(x < 0 ? 0.0f : x > 255 ? 255.0f : x);
+    for (int64_t t = 0; t < count; ++t) {
+        const float* const row = sims + t * lanes;
+        uint8_t* const to = out + t * stride;
+        int64_t l = 0;
+        for (; l + 8 <= take; l += 8) {
+            Floats8 x = *reinterpret_cast<const Floats8*>(row + l) * unit + 128.5f;
+            x = x < 0.0f ? x - x : x;
+            x = x > 255.0f ? x - x + 255.0f : x;
+            *reinterpret_cast<Bytes8*>(to + l) =
+                __builtin_convertvector(__builtin_convertvector(x, Ints8), Bytes8);
         }
+        for (; l < take; ++l) {
+            const float x = row[l] * unit + 128.5f;
+            to[l] = uint8_t(x < 0 ? 0.0f : x > 255 ? 255.0f : x);
+        }
+    }
 }
 
 typedef uint8_t Bytes16 __attribute__((vector_size(16), aligned(1), may_alias));

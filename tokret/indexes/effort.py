@@ -10,7 +10,7 @@ from tokret.errors import UsageError
 CHUNK = 8  # passages whose codes are read between two looks at what is still to be expected
 PROBES = (2, 4, 8, 16, 32)
 MARGINS = (0.0, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.11, 0.12, 0.14, 0.16, 0.2)
-COMPARED = 12  # passages compared by their cells for each whose codes may be read
+COMPARED = 3  # passages compared by their cells for each whose codes may be read
 CANDIDATES = 512
 
 
