@@ -1,4 +1,4 @@
-// The stages of a search by cells, without Python. tokret/kernels/reference.py defines them.
+// The stages of a search by cells, without Python. tokret/kernels/stages_reference.py defines them.
 
 #pragma once
 

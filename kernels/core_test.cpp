@@ -1,6 +1,7 @@
 // Each instruction set against the scalar one, without Python; for machines that are emulated.
 //
 //     core_test SET...    fails where this machine lacks one of the sets, or one is wrong
+//     core_test --sets    names those that it has
 
 #include <algorithm>
 #include <cmath>
@@ -8,7 +9,9 @@
 #include <cstring>
 #include <random>
 
+#include "cells.h"
 #include "core.h"
+#include "lattice.h"
 
 using namespace tokret;
 
@@ -111,9 +114,192 @@ bool right(const Isa& isa, const Case& c, Dtype dtype, int threads) {
     return good && right_cells(isa, c, threads);
 }
 
+// Tables, and passages near their cells, of a segment of lattice codes.
+struct Lattice {
+    static constexpr std::int64_t CELLS = 300, PASSAGES = 9;
+    static constexpr std::int64_t COUNTS[PASSAGES] = {0, 1, 2, 33, 5, 0, 70, 3, 12};
+
+    std::mt19937 random;
+    std::int64_t width;
+    std::vector<std::int8_t> centroids, rows;
+    std::vector<std::int32_t> shifts, weights;
+    std::vector<std::uint16_t> shares, cells, slots, postings;
+    std::vector<std::uint8_t> bytes;
+    std::vector<std::int64_t> tokens{0}, cell_ends{0}, code_ends{0}, posting_ends{0};
+
+    Lattice(std::int64_t h, unsigned seed) : random(seed), width(h) {
+        for (std::int64_t i = 0; i < CELLS * h; ++i)
+            centroids.push_back(static_cast<std::int8_t>(random() % 255 - 127));
+        for (int b = 0; b < BANDS; ++b) {
+            shifts.push_back(int(random() % 9) - 4);
+            weights.push_back(int(random() % 1000) + 1);
+        }
+        for (int c = 0; c < CONTEXTS; ++c) {
+            shares.resize(shares.size() + SYMBOLS);
+            std::uint16_t* const mine = shares.data() + c * SYMBOLS;
+            mine[ESCAPE] = 1;
+            for (int i = 1; i < STATES; ++i) ++mine[21 + random() % 20];
+        }
+        const Encoder encoder(coding());
+        std::vector<std::vector<std::uint16_t>> lists(CELLS);
+        for (std::int64_t n = 0; n < PASSAGES; ++n) {
+            const std::int64_t many = n == 6 ? CELLS : std::min<std::int64_t>(COUNTS[n], 4);
+            for (std::int64_t s = 0; s < many; ++s) {
+                cells.push_back(static_cast<std::uint16_t>(n == 6 ? s : n * 30 + s * 3));
+                lists[cells.back()].push_back(static_cast<std::uint16_t>(n));
+            }
+            for (std::int64_t t = 0; t < COUNTS[n]; ++t) {
+                slots.push_back(static_cast<std::uint16_t>(random() % many));
+                const auto cell = cells[static_cast<std::size_t>(cell_ends.back() + slots.back())];
+                for (std::int64_t i = 0; i < h; ++i) {
+                    const int near = centroids[static_cast<std::size_t>(cell * h + i)];
+                    const int x = near + int(random() % 15) - 7 + (random() % 99 ? 0 : 120);
+                    rows.push_back(static_cast<std::int8_t>(std::max(-127, std::min(127, x))));
+                }
+            }
+            tokens.push_back(tokens.back() + COUNTS[n]);
+            cell_ends.push_back(static_cast<std::int64_t>(cells.size()));
+            encoder.encode(passage(n), bytes);
+            code_ends.push_back(static_cast<std::int64_t>(bytes.size()));
+        }
+        for (const auto& list : lists) {
+            postings.insert(postings.end(), list.begin(), list.end());
+            posting_ends.push_back(static_cast<std::int64_t>(postings.size()));
+        }
+    }
+
+    Coding coding() const {
+        return {width,         shifts.data(),    weights.data(),
+                shares.data(), centroids.data(), CELLS};
+    }
+    const std::int8_t* rows_of(std::int64_t n) const { return rows.data() + at(tokens, n) * width; }
+    Passage passage(std::int64_t n) const {
+        return {rows_of(n), slots.data() + at(tokens, n), COUNTS[n],
+                cells.data() + at(cell_ends, n), at(cell_ends, n + 1) - at(cell_ends, n)};
+    }
+    Code code(std::int64_t n, const std::vector<std::uint8_t>& from, std::int64_t first,
+              std::int64_t last) const {
+        return {from.data() + first, last - first, static_cast<std::int64_t>(from.size()) - first,
+                cells.data() + at(cell_ends, n), at(cell_ends, n + 1) - at(cell_ends, n),
+                COUNTS[n]};
+    }
+    Code code(std::int64_t n) const { return code(n, bytes, at(code_ends, n), at(code_ends, n + 1)); }
+    Coded segment() const {
+        return {{posting_ends.data(), CELLS, postings.data(), cell_ends.data(), cells.data(),
+                 PASSAGES},
+                bytes.data(), code_ends.data(), tokens.data(),
+                static_cast<std::int64_t>(bytes.size())};
+    }
+
+  private:
+    static std::int64_t at(const std::vector<std::int64_t>& ends, std::int64_t n) {
+        return ends[static_cast<std::size_t>(n)];
+    }
+};
+constexpr std::int64_t Lattice::COUNTS[];
+
+bool reads_back(const Isa& isa, const Lattice& lattice) {
+    const Decoder decoder(lattice.coding());
+    const std::int64_t width = lattice.width;
+    bool good = true;
+    for (std::int64_t n = 0; n < Lattice::PASSAGES; ++n) {
+        const std::int64_t m = Lattice::PASSAGES - 1 - n;
+        const Code one = lattice.code(n), two = lattice.code(m);
+        std::vector<std::int8_t> first(static_cast<std::size_t>(one.count * width)), second(first),
+            third(static_cast<std::size_t>(two.count * width));
+        const auto same = [&](const std::vector<std::int8_t>& got, std::int64_t which) {
+            return std::equal(got.begin(), got.end(), lattice.rows_of(which));
+        };
+        good = good && decoder.decode(isa, one, first.data()) && same(first, n);
+        good = good && decoder.decode(isa, one, second.data(), &two, third.data()) &&
+               same(second, n) && same(third, m);
+    }
+    return good;
+}
+
+// Whatever the bytes, each set says the same of them, and touches nothing else.
+bool survives(const Isa& isa, Lattice& lattice) {
+    const Decoder decoder(lattice.coding());
+    std::mt19937& random = lattice.random;
+    for (int i = 0; i < 600; ++i) {
+        const auto n = static_cast<std::int64_t>(random() % Lattice::PASSAGES);
+        const Code whole = lattice.code(n);
+        std::vector<std::uint8_t> wrong(whole.bytes, whole.bytes + whole.size);
+        if (i % 4 == 0) wrong.resize(wrong.empty() ? 0 : random() % wrong.size());
+        for (std::size_t at = 0; i % 4 == 1 && at < wrong.size(); ++at)
+            wrong[at] = static_cast<std::uint8_t>(random());
+        for (std::size_t at = wrong.size() / 2; i % 4 == 2 && at < wrong.size(); ++at)
+            wrong[at] = static_cast<std::uint8_t>(i & 4 ? random() : 255);
+        for (int flips = 0; i % 4 == 3 && flips < 3 && !wrong.empty(); ++flips)
+            wrong[random() % wrong.size()] ^= static_cast<std::uint8_t>(1 << random() % 8);
+        const auto size = static_cast<std::int64_t>(wrong.size());
+        wrong.resize(wrong.size() + random() % 120);  // of a next passage
+        wrong.shrink_to_fit();
+        const Code code = lattice.code(n, wrong, 0, size), other = lattice.code(n);
+        const std::size_t values = static_cast<std::size_t>(code.count * lattice.width);
+        std::vector<std::int8_t> got(values), want(values), beside(values);
+        const bool read = decoder.decode(*find_isa("scalar"), code, want.data());
+        if (decoder.decode(isa, code, got.data(), i & 8 ? &other : nullptr, beside.data()) != read ||
+            (read && got != want))
+            return false;
+    }
+    return true;
+}
+
+bool right_stages(const Isa& isa, const Lattice& lattice, std::int64_t tokens, int threads) {
+    constexpr std::int64_t COUNT = Lattice::PASSAGES;
+    const Case c(tokens, lattice.width, unsigned(tokens));
+    const Query query = c.asked(Dtype::int8);
+    const std::vector<float> ones(Lattice::CELLS, 1.0f);
+    const std::int64_t offsets[] = {0, Lattice::CELLS};
+    const Docs cells{lattice.centroids.data(), ones.data(), offsets, 1, lattice.width, Dtype::int8};
+    const std::int64_t stride = (std::max<std::int64_t>(tokens, 1) + 15) / 16 * 16;
+    struct Answer {
+        std::vector<std::int32_t> nearest, sums;
+        std::vector<float> sims, best;
+        std::int64_t done;
+    };
+    const auto ask = [&](const Isa& set, int parts) {
+        constexpr std::int64_t KEEP = 7;
+        Answer out;
+        out.nearest.resize(static_cast<std::size_t>(tokens * KEEP));
+        out.sims.resize(out.nearest.size());
+        std::vector<std::uint8_t> table(static_cast<std::size_t>(Lattice::CELLS * stride));
+        score_cells(set, query, cells, KEEP, 10.0f, stride, table.data(), out.nearest.data(),
+                    out.sims.data());
+        const Coded segment = lattice.segment();
+        out.sums.resize(COUNT);
+        interact(set, segment.cells, table.data(), tokens, stride, nullptr, COUNT,
+                 out.sums.data());
+        out.best.resize(static_cast<std::size_t>(COUNT * tokens));
+        const Place places[COUNT] = {{0, 8}, {0, 1}, {0, 6}, {0, 3}, {0, 2}, {0, 4}, {0, 7}, {0, 1},
+                                     {0, 6}};
+        const float expected[COUNT] = {};
+        const Decoder decoder(lattice.coding());
+        out.done = refine(set, decoder, query, &segment, places, expected, COUNT, 2, 1e9f, parts,
+                          out.best.data());
+        return out;
+    };
+    const Answer want = ask(*find_isa("scalar"), 1), got = ask(isa, threads);
+    return got.nearest == want.nearest && got.sims == want.sims && got.sums == want.sums &&
+           got.best == want.best && got.done == COUNT;
+}
+
+bool right_codes(const Isa& isa, std::int64_t width) {
+    Lattice lattice(width, unsigned(width));
+    bool good = reads_back(isa, lattice) && survives(isa, lattice);
+    for (std::int64_t tokens : {1, 23, 40, 70})
+        good = good && right_stages(isa, lattice, tokens, int(1 + tokens % 3));
+    return good;
+}
+
 }  // namespace
 
 int main(int count, char** names) {
+    if (count == 2 && !std::strcmp(names[1], "--sets")) {
+        for (const Isa* isa : instruction_sets()) std::printf("%s\n", isa->name);
+        return 0;
+    }
     int wrong = 0, checks = 0;
     for (int i = 1; i < count; ++i) {
         const Isa* isa = find_isa(names[i]);
@@ -133,6 +319,12 @@ int main(int count, char** names) {
                             std::printf("%s is wrong: width %d, %d query tokens, dtype %d\n",
                                         names[i], int(width), int(tokens), int(dtype));
                     }
+        for (std::int64_t width : {16, 32, 128, 144, 256, 768}) {
+            const bool good = right_codes(*isa, width);
+            wrong += !good;
+            ++checks;
+            if (!good) std::printf("%s is wrong: codes of width %d\n", names[i], int(width));
+        }
     }
     std::printf("%d of %d checks failed\n", wrong, checks);
     return wrong != 0;

@@ -38,7 +38,7 @@ struct Stream {
 // One row of a passage of lattice codes, to be read from four streams (see lattice.h).
 struct LatticeRow {
     Stream* streams;              // [4], moved on
-    const uint8_t* bytes;         // up to 48 beyond a stream's next one are touched
+    const uint8_t* bytes;         // up to 5 / 16 of width and 16 beyond a stream's next one are touched
     const uint32_t* tables[6];    // of each band
     int kind;
     const int8_t* centroid;       // [width], what the row is predicted from,

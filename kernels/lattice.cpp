@@ -194,6 +194,7 @@ void Encoder::encode(const Passage& passage, std::vector<std::uint8_t>& out) con
     std::vector<std::int16_t> left(static_cast<std::size_t>(width));
     std::vector<std::uint8_t> escapes;
     std::uint32_t escaped = 0;
+    std::int64_t last = -1;  // row with an escape
     for (std::int64_t t = 0; t < count; ++t) {
         const Plan& mine = plans[static_cast<std::size_t>(t)];
         residual_of(coding_, passage, mine, t, left.data());
@@ -203,9 +204,10 @@ void Encoder::encode(const Passage& passage, std::vector<std::uint8_t>& out) con
             for (; h < band_end(width, b); ++h) {
                 const int residual = left[static_cast<std::size_t>(h)];
                 int s = symbol_of(residual);
-                if (s == ESCAPE || shares[s] == 0) {
+                if (s == ESCAPE || shares[s] == 0 || t - last == MOST_APART) {
                     s = ESCAPE;
                     ++escaped;
+                    last = t;
                     for (std::int64_t value : {t, t >> 8, h, h >> 8})
                         escapes.push_back(static_cast<std::uint8_t>(value));
                     escapes.push_back(static_cast<std::uint8_t>(residual));  // modulo 256
@@ -277,9 +279,11 @@ Decoder::Decoder(const Coding& coding) : coding_(coding), steps_(CONTEXTS * STAT
 }
 
 constexpr std::int64_t AHEAD = 4;   // rows: a centroid comes from far away
-constexpr std::int64_t BEYOND = 64;  // bytes after a passage that reading a row may touch
 
 namespace {
+
+// Bytes after a passage that reading a row may touch: a quarter of it, and the last load.
+std::int64_t beyond(std::int64_t width) { return width / STREAMS * STATE_BITS / 8 + 16; }
 
 // A passage being read, row after row.
 class Reading {
@@ -287,9 +291,10 @@ class Reading {
     Reading(const Decoder& decoder, const Code& code, std::int8_t* rows)
         : decoder_(decoder), coding_(decoder.coding()), code_(code), rows_(rows),
           wide_(wide_slots(code.cell_count)) {
-        if (code_.readable - code_.size < BEYOND) {
+        const std::int64_t spare = beyond(coding_.width);
+        if (code_.readable - code_.size < spare) {
             copy_.assign(code_.bytes, code_.bytes + code_.size);
-            copy_.resize(static_cast<std::size_t>(code_.size + BEYOND));
+            copy_.resize(static_cast<std::size_t>(code_.size + spare));
             code_.bytes = copy_.data();
         }
     }

@@ -3,7 +3,7 @@
 // A row is int8 [width]. It is predicted from its cell's centroid and, where that is nearer,
 // from an earlier row of the passage; what is left over is written by table-based asymmetric
 // numeral systems (Duda 2013, arXiv:1311.2540), a table a context, in STREAMS streams that are
-// read side by side. tokret/kernels/reference.py is the definition; indexes/FORMAT.md says the
+// read side by side. tokret/kernels/coding_reference.py is the definition; indexes/FORMAT.md says the
 // bytes.
 
 #pragma once
@@ -25,6 +25,7 @@ constexpr int CLASSES = 16;      // of the size of a row's residual, a factor of
 constexpr int BANDS = 6;         // of dimensions, ending at 1/16, 4/16, 8/16, 12/16, 14/16, 1
 constexpr int CONTEXTS = 24;
 constexpr int MOST_BACK = 255;   // rows between a row and the one that predicts it
+constexpr int MOST_APART = 65535;  // rows from one escape to the next, whose numbers are 16 bits
 
 // What all passages of an index share.
 struct Coding {

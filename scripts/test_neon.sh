@@ -8,7 +8,7 @@ build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 compile="aarch64-linux-gnu-g++ -std=c++17 -O2 -Wall -Wextra -Werror -ffp-contract=off"
 
-for source in blocks maxsim topk aggregate nearest dispatch isa_scalar isa_neon core_test; do
+for source in blocks lattice cells maxsim topk aggregate nearest dispatch isa_scalar isa_neon core_test; do
     $compile -c "$source.cpp" -o "$build/$source.o"
 done
 $compile -march=armv8.2-a+dotprod -c isa_neondot.cpp -o "$build/isa_neondot.o"
