@@ -12,19 +12,10 @@ from numpy.typing import NDArray
 
 from tokret.kernels.coding import Rows
 from tokret.kernels.coding_reference import Coding, decode_passage
+from tokret.kernels.stages import ZERO, CellScores
 from tokret.types import Floats, Ints, Mask
 
-ZERO = 128  # the byte of a similarity of 0
 CHUNK = 8  # passages between two looks at what is expected
-
-
-class CellScores(NamedTuple):
-    """Bytes of all cells [C, Q], the nearest of them [Q, K] and their similarities [Q, K]."""
-
-    table: NDArray[np.uint8]
-    nearest: NDArray[np.int32]
-    sims: Floats
-    unit: float
 
 
 class Block(NamedTuple):
