@@ -10,6 +10,7 @@ Values of rows and centroids are -127 .. 127. A passage without rows has no byte
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +58,19 @@ class Coding:
         self.width = int(centroids.shape[1])
         self.bands = np.searchsorted(band_ends(self.width), np.arange(self.width), side="right")
         self.symbols = np.stack([spread(row) for row in shares])  # [CONTEXTS, STATES]
+
+    @cached_property
+    def steps(self) -> list[list[tuple[int, int, int]]]:
+        """By context and state: a symbol, how many bits come next, and what they are added to."""
+        out = []
+        for shares, symbols in zip(self.shares, self.symbols.tolist(), strict=True):
+            seen, steps = shares.tolist(), []
+            for symbol in symbols:
+                bits = STATES.bit_length() - seen[symbol].bit_length()
+                steps.append((symbol, bits, (seen[symbol] << bits) - STATES))
+                seen[symbol] += 1
+            out.append(steps)
+        return out
 
     def contexts(self, size: int) -> Ints:
         """The context of each dimension [W] of a row of a class."""
@@ -222,7 +236,6 @@ def decode_passage(coding: Coding, code: bytes, cells: NDArray[np.uint16], count
     _expect(max(states) < STATES)
     bits = int.from_bytes(code, "little")
 
-    steps = [_steps(coding, c) for c in range(CONTEXTS)]
     quarter = coding.width // STREAMS
     for t in range(count):
         back, kind, size = code[t], code[count + t] >> 4, code[count + t] & 15
@@ -230,7 +243,7 @@ def decode_passage(coding: Coding, code: bytes, cells: NDArray[np.uint16], count
         _expect(slots[t] < len(cells) and cells[slots[t]] < len(coding.centroids))
         for h, c in enumerate(coding.contexts(size).tolist()):
             k = h // quarter
-            symbol, taken, base = steps[c][states[k]]
+            symbol, taken, base = coding.steps[c][states[k]]
             rows[t, h] = 0 if symbol == ESCAPE else symbol - LARGEST
             states[k] = base + (bits >> places[k] & ((1 << taken) - 1))
             places[k] += taken
@@ -245,17 +258,6 @@ def decode_passage(coding: Coding, code: bytes, cells: NDArray[np.uint16], count
         rows[t] = (sums + 128 & 255) - 128
     _expect(not escapes)
     return rows.astype(np.int8)
-
-
-def _steps(coding: Coding, context: int) -> list[tuple[int, int, int]]:
-    """For each state its symbol, how many bits come next, and what they are added to."""
-    seen = coding.shares[context].astype(np.int64).tolist()
-    steps = []
-    for symbol in coding.symbols[context].tolist():
-        bits = 11 - int(seen[symbol]).bit_length()
-        steps.append((symbol, bits, (seen[symbol] << bits) - STATES))
-        seen[symbol] += 1
-    return steps
 
 
 def _expect(good: bool) -> None:
