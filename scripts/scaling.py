@@ -1,0 +1,202 @@
+"""Predict bytes and time of an ivf index at 10^8 and 10^9 passages, from measured points.
+
+    python scripts/scaling.py docs/benchmarks/engine.jsonl
+
+docs/scaling.md says the formulas. Rates are taken from one measured collection; the others check
+them. Prints JSON lines: ``check`` compares the model with what was measured, ``size`` is a
+prediction. render_engine.py makes the tables of docs/scaling.md from the same functions.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from math import ceil, log2, sqrt
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+SPEC = "ivf"
+RECALL, K = 0.97, 10  # the searches that are modelled
+MOST_CELLS = 65_536  # tokret.indexes.kmeans
+BLOCK = 65_536  # passages, whose postings are two bytes
+FIXED = 60  # bytes a passage: seven columns of 8 bytes for ends, ids and their order, one of 4
+IN_MEMORY = 28  # bytes a passage that opening an index reads: three ends and an error
+CENTRE_PROBES, ITERATION_PROBES, ITERATIONS = 12, 6, 6  # tokret.indexes.kmeans
+ROWS_A_CELL = 64  # tokret.indexes.codebook
+MOST_ROWS = (1 << 28) // (4 * 128)  # of training, at the default memory of 1 GiB
+MASKS = 6  # bytes a passage that gathering clears: a sum and a mark
+SIZES = (10**8, 10**9)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A collection as the model sees it; bytes and counts are means."""
+
+    passages: int
+    tokens: float  # of a passage
+    different: float  # cells of a passage
+    cells: int
+    id_bytes: float  # of a document id
+
+    @property
+    def total(self) -> float:
+        return self.passages * self.tokens
+
+    def grown(self, passages: int) -> Shape:
+        """The same passages, more of them."""
+        return replace(self, passages=passages, cells=cells_for(passages * self.tokens))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one measured collection says: bytes a token, nanoseconds an item, counts a query."""
+
+    code_bytes: float  # a token
+    other_bytes: float  # a cell, of the codebook
+    query_tokens: float
+    posted: float  # postings read, of those that nprobe cells of mean size would hold, times nprobe
+    compared: float  # passages
+    read: float
+    ns_cell: float  # a cell and query token
+    ns_posting: float
+    ns_different: float  # a different cell of a passage compared
+    ns_token: float  # a token decoded and compared
+    ns_build: float  # a centroid and row compared, in build time that is all counted as this
+    rest_ms: float
+    copy_gbs: float
+
+
+def cells_for(tokens: float) -> int:
+    """As tokret.indexes.kmeans.cells_for does."""
+    return min(max(1 << round(log2(16 * sqrt(max(tokens, 1)))), 16), MOST_CELLS)
+
+
+def points(rows: list[Row]) -> list[tuple[Row, Row | None]]:
+    """Builds of the default spec, smallest first, with the search that is modelled."""
+    builds, searches = {}, {}
+    for row in rows:
+        if row.get("spec") != SPEC or "quick" in row["collection"]:
+            continue
+        if row["row"] == "build":
+            builds[row["collection"]] = row
+        if row["row"] == "search" and row["k"] == K and row["target"].get("recall") == RECALL:
+            searches[row["collection"]] = row
+    every = [(build, searches.get(name)) for name, build in builds.items()]
+    return sorted(every, key=lambda pair: pair[0]["passages"])
+
+
+def shape(build: Row) -> Shape:
+    """What a build row says of its collection."""
+    n, columns = build["passages"], build["columns"]
+    return Shape(
+        n, build["tokens"] / n, columns["cells"] / 2 / n, build["cells"], columns["doc_ids"] / n
+    )
+
+
+def rates(build: Row, search: Row) -> Rates:
+    """What one measured point says."""
+    columns, s, stages = build["columns"], shape(build), search["stages"]
+    code_book = ("centres", "centroids", "groups", "inverse", "rotation", "shares", "facts")
+    spent = {name: 1e6 * stages[name]["ms"] for name in ("cells", "probe", "compare", "refine")}
+    tokens = stages["cells"]["macs"] / s.cells / build["width"]
+    return Rates(
+        columns["codes"] / build["tokens"],
+        sum(columns.get(name, 0) for name in code_book) / s.cells,
+        tokens,
+        stages["probe"]["ops"] / (tokens * s.passages * s.different / s.cells),
+        stages["compare"]["items"],
+        stages["refine"]["items"],
+        spent["cells"] / (s.cells * tokens),
+        spent["probe"] / stages["probe"]["ops"],
+        spent["compare"] / (stages["compare"]["items"] * s.different),
+        spent["refine"] / (stages["refine"]["items"] * s.tokens),
+        1e9 * build["cpu_s"] / work(s),
+        stages["rest"]["ms"],
+        search["copy_gbs"],
+    )
+
+
+def work(s: Shape) -> float:
+    """Rows compared with centroids in a build: k-means, then every token's cell."""
+    rows = min(s.total, s.cells * ROWS_A_CELL, MOST_ROWS)
+    near = sqrt(s.cells)
+    trained = rows * ITERATIONS * (1 + ITERATION_PROBES) * near
+    return trained + s.total * (1 + CENTRE_PROBES) * near
+
+
+def predicted(s: Shape, r: Rates) -> Row:
+    """Bytes and milliseconds of the whole, by part."""
+    blocks = ceil(s.passages / BLOCK)
+    size = {
+        "codes": s.total * r.code_bytes,
+        "cells and postings": 4 * s.passages * s.different,
+        "ends of postings": 8 * s.cells * blocks,
+        "passages": s.passages * (FIXED + s.id_bytes),
+        "codebook": s.cells * r.other_bytes,
+    }
+    postings = r.query_tokens * r.posted * s.passages * s.different / s.cells
+    ms = {
+        "cells": s.cells * r.query_tokens * r.ns_cell / 1e6,
+        "probe": postings * r.ns_posting / 1e6 + MASKS * s.passages / r.copy_gbs / 1e6,
+        "compare": r.compared * s.different * r.ns_different / 1e6,
+        "refine": r.read * s.tokens * r.ns_token / 1e6,
+        "rest": r.rest_ms,
+    }
+    return {
+        "passages": s.passages,
+        "tokens": round(s.total),
+        "cells": s.cells,
+        "tokens_a_cell": round(s.total / s.cells, 1),
+        "postings_read": round(postings),
+        "bytes": {k: round(v) for k, v in size.items()},
+        "total_bytes": round(sum(size.values())),
+        "bytes_per_token": round(sum(size.values()) / s.total, 2),
+        "memory_bytes": round(s.passages * IN_MEMORY + 8 * s.cells * blocks + size["codebook"]),
+        "ms": {k: round(v, 3) for k, v in ms.items()},
+        "total_ms": round(sum(ms.values()), 3),
+        "build_cpu_s": round(work(s) * r.ns_build / 1e9, 1),
+    }
+
+
+def checks(rows: list[Row]) -> list[Row]:
+    """The model with the rates of the smallest collection, beside what was measured."""
+    known = [(build, search) for build, search in points(rows) if search]
+    if not known:
+        return []
+    base = rates(*known[0])
+    out = []
+    for build, search in known:
+        model = predicted(shape(build), base)
+        measured = {
+            "bytes_per_token": build["bytes_per_token"]["search"],
+            "build_cpu_s": build["cpu_s"],
+            "ms": {name: stage["ms"] for name, stage in search["stages"].items()},
+            "total_ms": search["cpu_ms"],
+        }
+        name = build["collection"]
+        out.append({"row": "check", "collection": name, "model": model, "measured": measured})
+    return out
+
+
+def sizes(rows: list[Row]) -> list[Row]:
+    """Predictions, with the rates and the passages of the largest measured collection."""
+    known = [(build, search) for build, search in points(rows) if search]
+    if not known:
+        return []
+    build, search = known[-1]
+    r, s = rates(build, search), shape(build)
+    made = [predicted(s.grown(n), r) for n in SIZES]
+    return [{"row": "size", "after": build["collection"], **row} for row in made]
+
+
+def main() -> None:
+    rows = [json.loads(line) for line in Path(sys.argv[1]).read_text("utf-8").splitlines()]
+    for row in [*checks(rows), *sizes(rows)]:
+        print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()
