@@ -110,7 +110,7 @@ def rates(build: Row, search: Row) -> Rates:
         stages["compare"]["items"],
         stages["refine"]["items"],
         spent["cells"] / (s.cells * tokens),
-        spent["probe"] / stages["probe"]["ops"],
+        (spent["probe"] - MASKS * s.passages / search["copy_gbs"]) / stages["probe"]["ops"],
         spent["compare"] / (stages["compare"]["items"] * s.different),
         spent["refine"] / (stages["refine"]["items"] * s.tokens),
         1e9 * build["cpu_s"] / work(s),
