@@ -239,7 +239,8 @@ def test_cells_and_rows_that_do_not_fit_the_centroids_are_refused(lattices):
 )
 def test_bytes_that_no_coder_writes_are_refused(lattices, damage, what):
     codings = lattices.both(flat_tables(16))
-    batch = coded(np.zeros((1, 16)))
+    rows, numbers = np.zeros((2, 16), np.int8), np.zeros(2, np.int32)
+    batch = compiled_coding.batch(rows, numbers, np.array([0, 1, 2]))  # the second is whole
     codes, ends = codings[1].encode(batch)
     codes = codes.copy()
     codes[damage[0]] = damage[1]
