@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from tokret.errors import IndexCorruptError, UsageError
 from tokret.indexes import kmeans
+from tokret.indexes.effort import settings_of
 from tokret.indexes.kmeans import Cells
 from tokret.indexes.segment import Layout, Segment, SegmentWriter
 from tokret.kernels import coding
@@ -44,6 +45,7 @@ MOMENTS = 100_000  # tokens that say in which directions queries lie
 ROWS_A_CELL = 64  # tokens that k-means sees
 COUNTED = 400  # passages whose residuals are counted
 RIDGE = 0.1  # of the mean energy, so that no direction costs nothing
+MOST_WEIGHT = 1 << 16  # of the squares of a band
 STEPS = 6  # of the search for the lattice's step
 BLOCK = 1 << 16  # rows rotated at a time
 
@@ -99,6 +101,27 @@ class Codebook:
         """Find the cell of each row [T, W] -> [T]."""
         return kmeans.assign(self.cells, rows, threads=threads)[0]
 
+    def grown(self, offsets: Ints, take: Take, *, seed: int, threads: int, memory: int) -> Codebook:
+        """The same with cells for those of new passages that are far from any; itself if few are.
+
+        Of passages with token ``offsets`` [N + 1] so many are looked at as training would.
+        """
+        most = max(memory // (4 * len(self.rotation)), 1 << 16)
+        most = min(most, len(self.cells) * ROWS_A_CELL)
+        sample = _drawn(offsets, most, np.random.default_rng(seed))
+        parts, reach = [], self.reach
+        for at in range(0, len(sample), 1024):
+            some = take(sample[at : at + 1024]).vectors.astype(np.float32, copy=False)
+            lengths = np.square(some.astype(np.float64)).sum(axis=1)
+            reach = max(reach, float(np.sqrt(lengths.max(initial=0.0))))
+            parts.append(self.rows(some))
+        rows = np.concatenate(parts)
+        distances = kmeans.assign(self.cells, rows, threads=threads)[1]
+        cells = kmeans.grow(self.cells, rows, distances, seed=seed, threads=threads)
+        if len(cells) == len(self.cells):
+            return self
+        return replace(self, cells=cells, reach=reach)
+
     def write(self, writer: SegmentWriter) -> None:
         """Append all of it to the columns of ``LAYOUT``."""
         facts = {**self.facts, "reach": self.reach, "far": self.cells.far}
@@ -137,9 +160,15 @@ class Codebook:
                 or not 0 <= cells.groups.min() <= cells.groups.max() < len(cells.centres)
                 or held["shifts"].shape != (BANDS,)
                 or held["weights"].shape != (BANDS,)
+                or np.abs(held["shifts"].astype(np.int64)).max() > CONTEXTS
+                or not 1 <= held["weights"].min() <= held["weights"].max() <= MOST_WEIGHT
+                or not np.isfinite(held["rotation"]).all()
+                or not np.isfinite(held["inverse"]).all()
+                or not 0 <= facts["reach"] < float("inf")
                 or (shares.astype(np.int64).sum(axis=1) != STATES).any()
             ):
                 raise ValueError("its tables do not fit each other")
+            settings_of(facts)
             return cls(
                 held["rotation"].reshape(height, width),
                 held["inverse"].reshape(height, width),
@@ -150,7 +179,14 @@ class Codebook:
                 float(facts.pop("reach")),
                 facts,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (
+            AttributeError,
+            KeyError,
+            OverflowError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise IndexCorruptError(f"{segment.path}: not a codebook ({error}).") from error
 
 
@@ -295,7 +331,7 @@ def _bands(spread: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.i
     means = [np.median(part) for part in np.split(spread, ends[:-1])]
     relative = np.array(means) / spread.mean()
     shifts = np.clip(np.rint(np.log2(relative)), -4, 4).astype(np.int32)
-    return shifts, np.clip(np.rint(256 / relative), 1, 1 << 16).astype(np.int32)
+    return shifts, np.clip(np.rint(256 / relative), 1, MOST_WEIGHT).astype(np.int32)
 
 
 def _shared(counts: Ints) -> NDArray[np.uint16]:

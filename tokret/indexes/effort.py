@@ -73,10 +73,14 @@ DEFAULT = Setting(0.0, 16, 0.11, 0.0)  # where nothing was measured
 
 def settings_of(facts: Mapping[str, Any]) -> list[Setting]:
     """Settings that a codebook keeps. Raises ValueError or TypeError for what are none."""
-    return [
+    settings = [
         Setting(float(recall), int(nprobe), float(margin), float(ms))
         for recall, nprobe, margin, ms in facts.get("calibration", [])
     ]
+    for recall, nprobe, margin, ms in settings:
+        if not (0 <= recall <= 1 and 1 <= nprobe <= 1 << 16 and margin >= 0 and ms >= 0):
+            raise ValueError("a setting that no search can have")
+    return settings
 
 
 def choose(settings: Sequence[Setting], target: Target, recall: float) -> Setting:

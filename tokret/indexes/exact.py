@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from tokret.errors import IndexCorruptError, InputError, UsageError
-from tokret.indexes.base import Report, Request, backends
+from tokret.indexes.base import Certificate, Report, Request, backends
 from tokret.indexes.files import Array
 from tokret.indexes.manifest import Manifest
 from tokret.indexes.segment import Layout, Segment, SegmentWriter
@@ -89,6 +89,10 @@ class ExactSearcher:
             shares = np.split(request.allowed, self._first[1:-1])
             parts = [part.only(share) for part, share in zip(parts, shares, strict=True)]
         return (scorer or MaxSim()).score(request.vectors, parts, threads=threads)
+
+    def certify(self, request: Request, passages: Ints, scores: Floats) -> Certificate:
+        """Every passage was scored."""
+        return Certificate(np.zeros(len(passages)), -np.inf)
 
     def passage_tokens(self, passage: int) -> Floats:
         """Vectors of one passage, as stored, in float32 [T, H]."""

@@ -23,7 +23,7 @@ from tokret.errors import (
     ModelMismatchError,
     UsageError,
 )
-from tokret.indexes.base import Backend, Certificate, Certifier, Report, Request, backends
+from tokret.indexes.base import Backend, Certifier, Report, Request, backends
 from tokret.indexes.compact import Compacted, worthwhile
 from tokret.indexes.effort import Target
 from tokret.indexes.filter import Filter, Where
@@ -37,7 +37,7 @@ from tokret.indexes.store import Snapshot, Store
 from tokret.indexes.tune import tuned
 from tokret.indexes.verify import verify as damages_of
 from tokret.indexes.view import View, best_documents, certified
-from tokret.scoring import Scorer, scorers
+from tokret.scoring import MaxSim, Scorer, scorers
 from tokret.types import Document, Hits, Match
 
 
@@ -409,6 +409,12 @@ class Index:
         chosen = None if scorer is None else scorers.build(scorer)
         if chosen is not None and not hasattr(chosen, "score"):
             raise UsageError(f"A scorer is a name or an object with score(), got {scorer!r}.")
+        plain = chosen is None or chosen == MaxSim()
+        if certify and not (plain and isinstance(view.searcher, Certifier)):
+            raise UsageError(
+                f"certify: bounds are of MaxSim by an exact or ivf index, got {self._backend} and "
+                f"scorer {chosen or 'maxsim'}."
+            )
         allowed = None if where is None else view.allowed(Filter.of(where))
         normalize = view.snapshot.manifest.settings.normalize
         target = Target(recall, budget_ms, exact).checked()
@@ -421,12 +427,9 @@ class Index:
             searcher = view.searcher
             passages, scores = searcher.rank(request, chosen, inner)
             hits = best_documents(view, passages, scores, k, text)
-            if not certify:
+            if not certify or not isinstance(searcher, Certifier):
                 return Hits(hits)
-            if isinstance(searcher, Certifier):
-                certificate = searcher.certify(request, passages, scores)
-            else:
-                certificate = Certificate(np.zeros(len(passages)), -np.inf)
+            certificate = searcher.certify(request, passages, scores)
             return certified(view, hits, passages, scores, certificate)
 
         if len(requests) == 1 or threads == 1:

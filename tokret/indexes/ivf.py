@@ -15,6 +15,7 @@ Departs No stage scores by centroids alone or by imputation alone in the end: th
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -119,13 +120,28 @@ class Ivf(Spec):
             for i, source in enumerate(sources(snapshot))
             if source.kind != KIND and source.documents
         ]
-        if sum(source.segment.tokens for _, source in waiting) < BRUTE_TOKENS:
+        if sum(live_tokens(source) for _, source in waiting) < max(BRUTE_TOKENS, 1):
+            return draft
+        if not kernels.NATIVE:
+            warnings.warn(
+                "Vectors are kept as they are and searched by brute force: coding them needs "
+                "tokret's compiled kernels (`tokret doctor` says how to get them).",
+                stacklevel=2,
+            )
             return draft
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        derived, book = draft.derived, codebook_of(snapshot)
+        derived, book, fresh = draft.derived, codebook_of(snapshot), False
         if book is None:
             book = self._trained([source for _, source in waiting], threads, report)
             derived = None
+            fresh = all(source.kind != KIND for source in sources(snapshot))
+        else:
+            offsets, take = live_passages([source for _, source in waiting])
+            grown = book.grown(
+                offsets, take, seed=self.seed, threads=threads, memory=self.memory // 4
+            )
+            if grown is not book:
+                book, derived = grown, None
         entries: list[Entry | None] = list(draft.segments)
         total = sum(source.segment.tokens for _, source in waiting)
         done = 0
@@ -141,7 +157,7 @@ class Ivf(Spec):
             entries[i] = write_coded(store, source, book, keep, threads, advance)
         draft = replace(draft, segments=tuple(entry for entry in entries if entry is not None))
         if derived is None:
-            if all(entry.kind == KIND for entry in draft.segments):
+            if fresh and all(entry.kind == KIND for entry in draft.segments):
                 if report is not None:
                     report("calibrate", 0, 1)
                 book = self._calibrated(
@@ -205,6 +221,11 @@ def write_codebook(store: Store, book: Codebook) -> Entry:
     except BaseException:
         writer.discard()
         raise
+
+
+def live_tokens(source: Source) -> int:
+    """How many tokens the documents of a segment of vectors have that count."""
+    return int(np.diff(source.segment.token_offsets)[live_mask(source)].sum())
 
 
 def live_mask(source: Source) -> Mask:

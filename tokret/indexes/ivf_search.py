@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -16,7 +17,7 @@ from tokret.errors import IndexCorruptError, InputError, UsageError
 from tokret.indexes.base import Certificate, Request
 from tokret.indexes.codebook import Codebook
 from tokret.indexes.coded import BLOCK_PASSAGES, KIND, CodedSegment, open_coded, passage_mask
-from tokret.indexes.effort import Effort, Target, choose, settings_of
+from tokret.indexes.effort import COMPARED, Effort, Target, choose, settings_of
 from tokret.indexes.exact import stored_tokens
 from tokret.indexes.segment import Segment
 from tokret.indexes.store import Snapshot
@@ -28,6 +29,9 @@ from tokret.types import Floats, Ints, Mask
 if TYPE_CHECKING:
     from tokret.indexes.ivf import Ivf
 
+SCANNED = 4  # of a filter's passages for each that may be read: so many are all compared
+WIDER = 4  # times as many cells where the nearest hold too few documents
+ROUNDING = 1e-5  # of the greatest similarity: more than sums in float32 lose
 RESCORED = 32  # passages scored by stored vectors, beside two for each document wanted
 FLOORS = ("kth", "kth*gamma", "zero", "const")  # imputations that need no other similarity
 
@@ -63,6 +67,12 @@ class IvfSearcher:
         self._coded: list[tuple[int, CodedSegment, Mask | None]] = []
         self._plain: list[tuple[int, Part]] = []
         self._segments = snapshot.segments
+        self._unit = snapshot.manifest.settings.normalize  # no vector is longer than 1
+        self._doc_of: Ints | None = None  # of each passage; None where it is the passage
+        if any(s.passages != s.documents for s in snapshot.segments):
+            counts = [np.diff(segment.passage_offsets) for segment in snapshot.segments]
+            every = np.concatenate(counts)
+            self._doc_of = np.repeat(np.arange(len(every)), every)
         self._stored: list[Part | None] = []
         for s, entry in enumerate(snapshot.manifest.segments):
             segment = snapshot.segments[s]
@@ -97,7 +107,7 @@ class IvfSearcher:
         target = request.target.checked()
         if target.exact:
             return self._exact(query, scorer, request.allowed, threads)
-        if not self._coded or (isinstance(scorer, Xtr) and scorer.impute not in FLOORS):
+        if not self._coded or not _by_codes(scorer):
             return self._exact(query, scorer, request.allowed, threads)
         ranked = self.search(query, request, self.effort(target), threads)
         if isinstance(scorer, Xtr):
@@ -129,17 +139,36 @@ class IvfSearcher:
         codes, scales = book.query(query)
         turned = query.astype(np.float64) @ book.inverse
         rounding = np.linalg.norm(turned - codes * scales[:, None].astype(np.float64), axis=1).sum()
+        row = 127 * float(np.sqrt(book.inverse.shape[1]))
+        longest = float("inf")
+        if self._unit:
+            longest = max(book.reach, 1 + 1e-3)  # of a unit vector in float16 or int8
+            row = min(row, replace(book, reach=longest).longest_row)
+        lost = ROUNDING * lengths.sum() * max(book.reach, 1.0)
         owners = np.searchsorted(self._first, passages, side="right") - 1
         for s, coded, _ in self._coded:
             mine = owners == s
             errors = coded.errors[passages[mine] - int(self._first[s])]
-            slack[mine] = errors * lengths.sum() + rounding * book.longest_row
+            slack[mine] = errors * lengths.sum() + rounding * row + lost
         best = np.argsort(-scores, kind="stable")[: 2 * request.k + RESCORED]
-        stored = np.array([part is not None for part in self._stored])
-        slack[best[stored[owners[best]]]] = 0
-        if len(passages) == sum(s.passages for s in self._segments):
+        for s, _, _ in self._coded:
+            part, mine = self._stored[s], best[owners[best] == s]
+            if part is not None and len(mine):
+                some = take(part.tokens, passages[mine] - int(self._first[s]))
+                true = kernels.maxsim(query, some).astype(np.float64)
+                slack[mine] = np.abs(scores[mine] - true)
+        if len(passages) == self._scorable(request.allowed):
             return Certificate(slack, -np.inf)
-        return Certificate(slack, float(lengths.sum()) * book.reach)
+        return Certificate(slack, float(lengths.sum()) * longest)
+
+    def _scorable(self, allowed: Mask | None) -> int:
+        """How many passages a search of everything would score."""
+        plain = 0
+        for s, part in self._plain:
+            first, last = self._first[s : s + 2]
+            some = part if allowed is None else part.only(allowed[first:last])
+            plain += len(some.scorable())
+        return plain + len(self._all_of(allowed)[0])
 
     def effort(self, target: Target) -> Effort:
         """What the target, or the options of searching, come to."""
@@ -275,26 +304,15 @@ class IvfSearcher:
         coding = book.coding
         with self._timed("cells"):
             codes, scales = book.query(query)
-            longest = float(np.sqrt(np.square(query).sum(axis=1)).max(initial=0.0))
-            scored = stages.score_cells(coding, codes, scales, effort.nprobe, longest * book.reach)
         blocks = list(self._blocks(request.allowed))
-        with self._timed("probe"):
-            missing = np.ascontiguousarray(scored.sims[:, -1])
-            gathered = [
-                stages.probe(coding, block, scored, missing, mask, effort.compared)
-                for block, _, mask in blocks
-            ]
-            owners = np.repeat(np.arange(len(blocks)), [len(found) for found, _ in gathered])
-            passages = np.concatenate([found for found, _ in gathered])
-            gains = np.concatenate([gain for _, gain in gathered])
-            if len(passages) > effort.compared:
-                best = np.sort(np.lexsort((np.arange(len(gains)), -gains))[: effort.compared])
-                owners, passages = owners[best], passages[best]
+        scored, owners, passages = self._gather(query, codes, scales, blocks, request, effort)
+        missing = np.ascontiguousarray(scored.sims[:, -1])
         if not len(passages):
             none = np.empty(0, np.float32)
             return Ranked(
                 np.empty(0, np.int64), np.empty((0, len(query)), np.float32), none, missing
             )
+        firsts = np.array([first for _, first, _ in blocks])
         with self._timed("compare"):
             expected = np.concatenate(
                 [
@@ -302,7 +320,9 @@ class IvfSearcher:
                     for b, (block, _, _) in enumerate(blocks)
                 ]
             )
-            order = np.argsort(-expected, kind="stable")[: effort.candidates]
+            order = np.argsort(-expected, kind="stable")
+            keep = self._first_of(firsts[owners[order]] + passages[order], request.k)
+            order = order[: max(effort.candidates, keep)]
             owners, passages = owners[order].astype(np.int64), passages[order]
         with self._timed("refine"):
             try:
@@ -314,7 +334,7 @@ class IvfSearcher:
                     owners,
                     passages,
                     np.ascontiguousarray(expected[order]),
-                    max(request.k, 1),
+                    keep,
                     effort.margin * len(query),
                     threads,
                 )
@@ -322,9 +342,81 @@ class IvfSearcher:
                 raise IndexCorruptError(
                     f"{self._segments[0].path.parent}: {error}; run `tokret verify` on the index."
                 ) from error
-            firsts = np.array([first for _, first, _ in blocks])
             found = firsts[owners[: len(sims)]] + passages[: len(sims)]
         return Ranked(found, sims, expected[order][: len(sims)], missing)
+
+    def _gather(
+        self,
+        query: Floats,
+        codes: NDArray[np.int8],
+        scales: Floats,
+        blocks: list[tuple[stages.Block, int, Mask | None]],
+        request: Request,
+        effort: Effort,
+    ) -> tuple[stages.CellScores, Ints, Ints]:
+        """Cells scored, and passages worth comparing: blocks [C], and numbers there [C].
+
+        All that a filter allows, where they are few; else those of the nearest cells, of as
+        many as it takes to find ``k`` documents.
+        """
+        coding = self._codebook.coding
+        cells, reach = len(coding.centroids), self._reach(query)
+        nprobe, compared = effort.nprobe, max(effort.compared, COMPARED * request.k)
+        firsts = np.array([first for _, first, _ in blocks])
+        few = None
+        if request.allowed is not None:
+            with self._timed("probe"):
+                held = self._all_of(request.allowed)
+            few = held if len(held[0]) <= SCANNED * effort.candidates else None
+        while True:
+            with self._timed("cells"):
+                scored = stages.score_cells(coding, codes, scales, nprobe, reach)
+            if few is not None:
+                return scored, *few
+            with self._timed("probe"):
+                missing = np.ascontiguousarray(scored.sims[:, -1])
+                gathered = [
+                    stages.probe(coding, block, scored, missing, mask, compared)
+                    for block, _, mask in blocks
+                ]
+                owners = np.repeat(np.arange(len(blocks)), [len(found) for found, _ in gathered])
+                passages = np.concatenate([found for found, _ in gathered])
+                if len(passages) > compared:
+                    gains = np.concatenate([gain for _, gain in gathered])
+                    best = np.sort(np.argsort(-gains, kind="stable")[:compared])
+                    owners, passages = owners[best], passages[best]
+            if nprobe >= cells and len(passages) < compared:
+                return scored, owners, passages
+            if self._documents(firsts[owners] + passages) >= request.k:
+                return scored, owners, passages
+            nprobe, compared = min(WIDER * nprobe, cells), WIDER * compared
+
+    def _documents(self, passages: Ints) -> int:
+        """How many documents passages [C] are of."""
+        return len(passages if self._doc_of is None else np.unique(self._doc_of[passages]))
+
+    def _first_of(self, passages: Ints, k: int) -> int:
+        """How many of the first passages [C] hold ``k`` documents; all where there are less."""
+        if self._doc_of is None:
+            return min(k, len(passages))
+        firsts = np.sort(np.unique(self._doc_of[passages], return_index=True)[1])
+        return int(firsts[k - 1]) + 1 if k <= len(firsts) else len(passages)
+
+    def _all_of(self, allowed: Mask | None) -> tuple[Ints, Ints]:
+        """Passages that may be found and have tokens: their blocks [C], and numbers there [C]."""
+        owners, passages = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        before = 0
+        for s, coded, alive in self._coded:
+            full = np.diff(coded.token_offsets) > 0
+            if alive is not None:
+                full &= alive
+            if allowed is not None:
+                full &= allowed[int(self._first[s]) : int(self._first[s + 1])]
+            block, place = np.divmod(np.flatnonzero(full), BLOCK_PASSAGES)
+            owners.append(before + block)
+            passages.append(place)
+            before += len(coded.blocks)
+        return np.concatenate(owners), np.concatenate(passages)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -344,6 +436,13 @@ class IvfSearcher:
         b, n = divmod(place, BLOCK_PASSAGES)
         count = int(coded.token_offsets[place + 1] - coded.token_offsets[place])
         return book.vectors(stages.decode(book.coding, coded.blocks[b], n, count))
+
+
+def _by_codes(scorer: Scorer | None) -> bool:
+    """Whether the scores of codes are those of the scorer."""
+    if isinstance(scorer, Xtr):
+        return scorer.impute in FLOORS
+    return scorer is None or isinstance(scorer, MaxSim)
 
 
 def similarities_by_token(query: Floats, part: Part, passages: Ints, threads: int) -> Floats:

@@ -114,10 +114,15 @@ def certified(
     docs = view.doc_of[passages]
     low, high = scores - certificate.slack, scores + certificate.slack
     places = [view.number(hit.doc_id) for hit in hits]
+    unread = np.bincount(view.doc_of, minlength=1)  # passages of each document
+    unread -= np.bincount(docs, minlength=len(unread))
     bounds = []
     for doc in places:
         mine = docs == doc
-        bounds.append((float(low[mine].max()), float(high[mine].max())))
+        most = float(high[mine].max())
+        if unread[doc]:
+            most = max(most, certificate.rest)
+        bounds.append((float(low[mine].max()), most))
     others = high[~np.isin(docs, places)]
     rest = max(float(others.max(initial=-np.inf)), certificate.rest)
     proven = 0
