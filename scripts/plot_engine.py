@@ -96,25 +96,25 @@ def trade(collection: str, out: Path) -> None:
         ours = name.startswith("tokret ivf")
         found = sorted(found)
         x, y = [p[0] for p in found], [p[1] for p in found]
-        axes.plot(x, y, color=colour, linewidth=2 if ours else 1, alpha=0.9, zorder=2)
+        line = {"linewidth": 2.2 if ours else 1.1, "linestyle": "-" if ours else "--"}
+        axes.plot(x, y, color=colour, alpha=0.9, zorder=2, **line)
         area = min(max(AREA * size, 16), MOST_AREA)
         axes.scatter(
             x,
             y,
             s=area,
-            color=colour,
+            facecolors=colour if ours else "none",
             marker=mark,
-            alpha=0.75,
-            edgecolors="white",
-            linewidths=0.8,
+            alpha=0.8,
+            edgecolors="white" if ours else colour,
+            linewidths=0.8 if ours else 1.4,
             zorder=3 + (area < MOST_AREA / 2),
         )
         label = f"{name}  ({size:.0f} B/token)"
-        style = {"markersize": 8, "linewidth": 2 if ours else 1}
-        keys.append(Line2D([], [], color=colour, marker=mark, label=label, **style))
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+        fill = colour if ours else "none"
+        style = {"marker": mark, "markersize": 8, "markerfacecolor": fill, **line}
+        keys.append(Line2D([], [], color=colour, label=label, **style))
+    logarithmic(axes)
     axes.set_xlabel("share of the ten best of exact MaxSim that is found")
     axes.set_ylabel("median milliseconds a query, one thread")
     axes.margins(x=0.08, y=0.12)
@@ -136,23 +136,30 @@ def growth(out: Path) -> None:
         return
     figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.9), layout="constrained")
     passages = [build["passages"] for build, _ in known]
-    measured = ([s["median_ms"] for _, s in known], [b["cpu_s"] for b, _ in known])
+    measured = ([s["cpu_ms"] for _, s in known], [b["cpu_s"] for b, _ in known])
     model = [row["model"] for row in scaling.checks(rows)]
     said = ([m["total_ms"] for m in model], [m["build_cpu_s"] for m in model])
-    words = ("median milliseconds a query, recall 0.97", "CPU seconds of a build")
+    words = ("CPU milliseconds a query, recall 0.97", "CPU seconds of a build")
     for axes, real, line, title in zip(panels, measured, said, words, strict=True):
         axes.plot(passages, line, color=COLOURS[1], linestyle="--", label="model, from the first")
         axes.plot(passages, real, color=COLOURS[0], marker="o", linewidth=2, label="measured")
         axes.set_xscale("log")
-        axes.set_yscale("log")
+        logarithmic(axes)
         axes.set_xticks(passages, [f"{b['collection']}\n{b['passages']:,}" for b, _ in known])
-        axes.minorticks_off()
-        axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+        axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
         axes.margins(0.12)
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("passages")
         axes.legend(frameon=False, fontsize=9)
     save(figure, out, "growth")
+
+
+def logarithmic(axes: Any) -> None:  # noqa: ANN401
+    """An axis of 1, 2, 5, 10, ..., written out."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+    axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
 
 
 def save(figure: Any, out: Path, name: str) -> None:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md and the README's numbers from what the benchmarks printed.
+"""Write docs/benchmarks.md, and the figures of the README and other pages, from what was printed.
 
     python scripts/render_benchmarks.py
 
@@ -11,11 +11,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import render_engine
+
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "evaluation" / "expected"
 LINES = ROOT / "docs" / "benchmarks"
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
+FILLED = [ROOT / "docs" / name for name in ("engine.md", "scaling.md")]
 BEGIN, END = "<!-- numbers: scripts/render_benchmarks.py -->", "<!-- end of numbers -->"
 
 Row = dict[str, Any]
@@ -220,7 +223,8 @@ def readme() -> str:
     """The README with its numbers renewed."""
     text = README.read_text()
     before, rest = text.split(BEGIN)
-    return before + BEGIN + "\n\n" + readme_numbers() + "\n\n" + END + rest.split(END)[1]
+    text = before + BEGIN + "\n\n" + readme_numbers() + "\n\n" + END + rest.split(END)[1]
+    return render_engine.filled(text)
 
 
 def page() -> str:
@@ -246,6 +250,7 @@ def page() -> str:
         rounding(),
         kernels(),
         command_line(),
+        *render_engine.sections(),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -253,3 +258,5 @@ def page() -> str:
 if __name__ == "__main__":
     PAGE.write_text(page())
     README.write_text(readme())
+    for filled in FILLED:
+        filled.write_text(render_engine.filled(filled.read_text()))

@@ -85,6 +85,43 @@ def blocks() -> dict[str, str]:
     return {name: make() or NOTHING for name, make in names.items()}
 
 
+def sections() -> list[str]:
+    """What docs/benchmarks.md says of the engine and of others, where it was measured."""
+    out = []
+    if engine("search"):
+        out.append(
+            "## Engine\n\nThe `ivf` backend on one thread, vectors given: milliseconds of "
+            "`Index.search` for ten documents, best of three repeats a query; *of 10* and *of "
+            "100* the share found of the best of exact MaxSim in float32. What the columns and "
+            "stages are: [The engine](engine.md).\n\n```bash\n# not run: needs prepared "
+            "collections\npython scripts/bench_engine.py --data path/to/data --work "
+            "path/to/work > docs/benchmarks/engine.jsonl\npython scripts/plot_engine.py\n```"
+        )
+        out += [part for part in (builds(), searches(), plot()) if part]
+    if peers("search"):
+        out.append(
+            "## Beside other engines\n\nThe same vectors and queries, one thread, each engine in "
+            "an environment of its own. *of 10* as above.\n\n```bash\n# not run: takes hours\n"
+            "python scripts/bench_peers.py all --pin\n```"
+        )
+        out += [part for part in (beside(), failures()) if part]
+    return out
+
+
+def failures() -> str:
+    """What could not be measured, with the error."""
+    latest: dict[str, Row] = {}
+    for row in lines("peers"):
+        key = [row.get(k) for k in ("step", "peer", "collection", "variant")]
+        latest[json.dumps(key)] = row
+    said = [
+        f"- {r['peer']}, {r['step']}: `{str(r['error']).strip().splitlines()[-1]}`"
+        for r in latest.values()
+        if "error" in r
+    ]
+    return "Not measured:\n\n" + "\n".join(said) if said else ""
+
+
 def table(head: list[str], rows: list[list[object]]) -> str:
     """A Markdown table; the first column is text, the others numbers."""
     rule = ["---", *["---:"] * (len(head) - 1)]
@@ -124,7 +161,7 @@ def image(name: str, folder: str) -> str:
     """A plot, where it was drawn."""
     words = {
         "engine": "Median milliseconds of a query against the share of the exact ten best found",
-        "growth": "Milliseconds of a query and seconds of a build against passages",
+        "growth": "CPU time of a query and of a build against passages, measured and by the model",
     }
     return f"![{words[name]}]({folder}/{name}.svg)" if (IMAGES / f"{name}.svg").exists() else ""
 
@@ -313,5 +350,6 @@ def size_stages() -> str:
     ]
     rows.append(["a query, CPU ms", *[f"{r['total_ms']:,.1f}" for r in found]])
     rows.append(["postings read, million", *[f"{r['postings_read'] / 1e6:,.1f}" for r in found]])
+    rows.append(["passages gathered, million", *[f"{r['gathered'] / 1e6:,.2f}" for r in found]])
     head = ["", *[f"10^{len(str(r['passages'])) - 1} passages" for r in found]]
     return table(head, rows) if found else ""

@@ -151,6 +151,7 @@ def predicted(s: Shape, r: Rates) -> Row:
         "cells": s.cells,
         "tokens_a_cell": round(s.total / s.cells, 1),
         "postings_read": round(postings),
+        "gathered": round(min(r.compared * blocks, postings)),
         "bytes": {k: round(v) for k, v in size.items()},
         "total_bytes": round(sum(size.values())),
         "bytes_per_token": round(sum(size.values()) / s.total, 2),

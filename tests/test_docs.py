@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,19 @@ LINK = re.compile(r"\]\(([^)#\s]+)")
 
 @pytest.fixture(scope="module")
 def render():
+    sys.path.insert(0, str(ROOT / "scripts"))  # where a script finds the others
     spec = importlib.util.spec_from_file_location("render", ROOT / "scripts/render_benchmarks.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    sys.path.pop(0)
     return module
 
 
 def test_every_figure_is_what_a_benchmark_printed(render):
     assert render.PAGE.read_text() == render.page()
     assert render.README.read_text() == render.readme()
+    for page in render.FILLED:
+        assert page.read_text() == render.render_engine.filled(page.read_text())
 
 
 def test_the_expectations_of_the_shipped_experiments_hold(render):
