@@ -208,7 +208,8 @@ def train(
 ) -> Codebook:
     """Make a codebook for passages with token ``offsets`` [N + 1].
 
-    ``bits`` a dimension is what codes may take on average. ``take`` reads passages by
+    ``bits`` a dimension is what codes may take on average, or half as many beside the heads
+    of passages. ``take`` reads passages by
     number. The same for a seed, whatever the threads. Raises UsageError for bits that no
     lattice of 255 steps gives.
     """
@@ -266,16 +267,19 @@ def train(
     for step in range(STEPS + 1):
         tell("step", step, STEPS)
         middle = float(np.sqrt(low * high)) if step < STEPS else high
-        book, needed = _at(draft, turn, middle, counted, threads)
-        if step == 0 and _at(draft, turn, low, counted, threads)[1] <= bits * width:
-            middle = low
-            book, needed = _at(draft, turn, low, counted, threads)
-            break
-        if needed > bits * width:
+        book, needed, heads = _at(draft, turn, middle, counted, threads)
+        # Of short passages of narrow vectors, what no step makes smaller takes half at most.
+        budget = max(bits * width, heads + bits * width / 2)
+        if step == 0:
+            finest, least, _ = _at(draft, turn, low, counted, threads)
+            if least <= budget:
+                book, needed, middle = finest, least, low
+                break
+        if needed > budget:
             low = middle
         else:
             high = middle
-    if needed > bits * width * 1.1:
+    if needed > budget * 1.1:
         raise UsageError(
             f"bits={bits} a dimension are too few: at the widest step codes take "
             f"{needed / width:.2f}."
@@ -286,8 +290,8 @@ def train(
 
 def _at(
     draft: Codebook, turn: NDArray[np.float64], step: float, counted: Tokens, threads: int
-) -> tuple[Codebook, float]:
-    """The codebook for a step of the lattice, and the bits that a row of a sample takes."""
+) -> tuple[Codebook, float, float]:
+    """The codebook for a step of the lattice, the bits of a row of a sample, those of heads."""
     scale = (turn / step).astype(np.float32)
     cells = Cells(
         _rounded(draft.cells.centroids, scale),
@@ -306,7 +310,8 @@ def _at(
     counts = book.coding.count(batch, threads=threads)
     shares = np.stack([_shared(row) for row in counts])
     bits = coding.expected_bits(counts, shares) / max(len(rows), 1)
-    return replace(book, shares=shares), bits + batch.head_bits / max(len(rows), 1)
+    heads = batch.head_bits / max(len(rows), 1)
+    return replace(book, shares=shares), bits + heads, heads
 
 
 def _drawn(offsets: Ints, tokens: int, rng: np.random.Generator) -> Ints:
