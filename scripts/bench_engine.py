@@ -9,14 +9,15 @@ a process of its own. A build that WORK holds is not done again without ``--agai
 be made first and searches timed later, on a quiet machine (``--only search``).
 
 Prints JSON lines. ``head``: the machine, its peak of multiply-adds in registers and its bandwidth
-of copying, on one thread. ``build``: wall and processor seconds, peak memory (mapped files
-counted) and bytes by what they are for: ``search`` is all that a search reads, document ids and
-codebook too; ``store`` the vectors that exact search and rescoring need; ``text`` texts, token
-ids and spans, which hits are shown by. ``search``: for one target, k of 10 and of 100; a latency
-is the best of the repeats of one query, through ``Index.search`` on one thread, then the median
-and the 95th percentile over queries; ``stages`` say for each stage its mean milliseconds, the
-bytes it moves and the operations it does for a query (counted in a pass of their own), and the
-floor that the machine's bandwidth and peak set. ``batch``: queries a second on one and two threads.
+of copying, on one thread. ``build``: wall and processor seconds, the latter by step too, peak
+memory (mapped files counted) and bytes by what they are for: ``search`` is all that a search
+reads, document ids and codebook too; ``store`` the vectors that exact search and rescoring need;
+``text`` texts, token ids and spans, which hits are shown by. ``search``: for one target, k of 10
+and of 100; a latency is the best of the repeats of one query, through ``Index.search`` on one
+thread, then the median and the 95th percentile over queries; ``stages`` say for each stage its
+mean milliseconds, the bytes it moves and the operations it does for a query (counted in a pass of
+their own), and the floor that the machine's bandwidth and peak set. ``batch``: queries a second
+on one and two threads.
 """
 
 from __future__ import annotations
@@ -185,8 +186,11 @@ def build(job: dict[str, Any]) -> list[dict[str, Any]]:
     peer = adapter("tokret")
     peer.engine()
     cpu, wall = cpu_seconds(), time.perf_counter()
-    peer.build(data, folder, job["spec"], 1)
+    with steps() as spent:
+        peer.build(data, folder, job["spec"], 1)
     wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
+    spent["codebook"] -= spent["cells"]  # which are found inside it
+    spent["store"] = cpu - sum(spent.values())
     columns: dict[str, int] = {}
     for file in sorted((folder / "index" / "segments").rglob("*.bin")):
         columns[file.stem] = columns.get(file.stem, 0) + file.stat().st_size
@@ -209,12 +213,46 @@ def build(job: dict[str, Any]) -> list[dict[str, Any]]:
             "cells": columns.get("centroids", 0) // WIDTH,
             "wall_s": round(wall, 2),
             "cpu_s": round(cpu, 2),
+            "step_cpu_s": {name: round(s, 2) for name, s in spent.items()},
             "peak_mb": round(peak_rss() / 1e6, 1),
             "bytes": parts,
             "bytes_per_token": {k: round(v / tokens, 3) for k, v in parts.items()},
             "columns": columns,
         }
     ]
+
+
+@contextmanager
+def steps() -> Iterator[dict[str, float]]:
+    """Processor seconds of the steps that make codes of vectors."""
+    from tokret.indexes import ivf, kmeans
+
+    places: dict[str, tuple[Any, str]] = {
+        "cells": (kmeans, "train"),
+        "codebook": (ivf, "train"),
+        "code": (ivf, "write_coded"),
+        "calibrate": (ivf.Ivf, "_calibrated"),
+    }
+    spent = dict.fromkeys(places, 0.0)
+    kept = {name: getattr(*place) for name, place in places.items()}
+
+    def timed_as(name: str) -> Any:  # noqa: ANN401
+        def step(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+            start = time.process_time()
+            try:
+                return kept[name](*args, **options)
+            finally:
+                spent[name] += time.process_time() - start
+
+        return step
+
+    try:
+        for name, (owner, attribute) in places.items():
+            setattr(owner, attribute, timed_as(name))
+        yield spent
+    finally:
+        for name, (owner, attribute) in places.items():
+            setattr(owner, attribute, kept[name])
 
 
 def search(job: dict[str, Any]) -> list[dict[str, Any]]:

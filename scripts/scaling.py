@@ -24,7 +24,7 @@ MOST_CELLS = 65_536  # tokret.indexes.kmeans
 BLOCK = 65_536  # passages, whose postings are two bytes
 FIXED = 60  # bytes a passage: seven columns of 8 bytes for ends, ids and their order, one of 4
 IN_MEMORY = 28  # bytes a passage that opening an index reads: three ends and an error
-CENTRE_PROBES, ITERATION_PROBES, ITERATIONS = 12, 6, 6  # tokret.indexes.kmeans
+ITERATION_PROBES, ITERATIONS = 6, 6  # tokret.indexes.kmeans
 ROWS_A_CELL = 64  # tokret.indexes.codebook
 MOST_ROWS = (1 << 28) // (4 * 128)  # of training, at the default memory of 1 GiB
 MASKS = 6  # bytes a passage that gathering clears: a sum and a mark
@@ -51,20 +51,30 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What a query looks at, which calibration chose; means over queries."""
+
+    query_tokens: float
+    posted: float  # postings read, for each that one cell of mean size holds, a query token
+    gathered: float  # passages kept of those gathered
+    compared: float  # cells of passages, of a passage's mean
+    read: float  # tokens decoded, of a passage's mean
+
+
+@dataclass(frozen=True)
 class Rates:
     """What one measured collection says: bytes a token, nanoseconds an item, counts a query."""
 
     code_bytes: float  # a token
     other_bytes: float  # a cell, of the codebook
-    query_tokens: float
-    posted: float  # postings read, of those that nprobe cells of mean size would hold, times nprobe
-    compared: float  # passages
-    read: float
+    effort: Effort
     ns_cell: float  # a cell and query token
     ns_posting: float
     ns_different: float  # a different cell of a passage compared
     ns_token: float  # a token decoded and compared
-    ns_build: float  # a centroid and row compared, in build time that is all counted as this
+    ns_pair: float  # a row and a centroid compared in k-means
+    us_token: float  # a token stored, coded
+    fixed_s: float  # of a build: entropy tables and calibration
     rest_ms: float
     copy_gbs: float
 
@@ -100,31 +110,42 @@ def rates(build: Row, search: Row) -> Rates:
     """What one measured point says."""
     columns, s, stages = build["columns"], shape(build), search["stages"]
     code_book = ("centres", "centroids", "groups", "inverse", "rotation", "shares", "facts")
+    effort, took = effort_of(build, search), build["step_cpu_s"]
     spent = {name: 1e6 * stages[name]["ms"] for name in ("cells", "probe", "compare", "refine")}
-    tokens = stages["cells"]["macs"] / s.cells / build["width"]
     return Rates(
         columns["codes"] / build["tokens"],
         sum(columns.get(name, 0) for name in code_book) / s.cells,
-        tokens,
-        stages["probe"]["ops"] / (tokens * s.passages * s.different / s.cells),
-        stages["compare"]["items"],
-        stages["refine"]["items"],
-        spent["cells"] / (s.cells * tokens),
+        effort,
+        spent["cells"] / (s.cells * effort.query_tokens),
         (spent["probe"] - MASKS * s.passages / search["copy_gbs"]) / stages["probe"]["ops"],
-        spent["compare"] / (stages["compare"]["items"] * s.different),
-        spent["refine"] / (stages["refine"]["items"] * s.tokens),
-        1e9 * build["cpu_s"] / work(s),
+        spent["compare"] / (effort.compared * s.different),
+        spent["refine"] / (effort.read * s.tokens),
+        1e9 * took["cells"] / pairs(s),
+        1e6 * (took["code"] + took["store"]) / s.total,
+        took["codebook"] + took["calibrate"],
         stages["rest"]["ms"],
         search["copy_gbs"],
     )
 
 
-def work(s: Shape) -> float:
-    """Rows compared with centroids in a build: k-means, then every token's cell."""
+def effort_of(build: Row, search: Row) -> Effort:
+    """What one measured search looked at."""
+    stages, s = search["stages"], shape(build)
+    tokens = stages["cells"]["macs"] / s.cells / build["width"]
+    compare = stages["compare"]
+    return Effort(
+        tokens,
+        stages["probe"]["ops"] / (tokens * s.passages * s.different / s.cells),
+        compare["items"],
+        (compare["bytes"] - compare["ops"]) / 2 / s.different,  # two bytes a cell
+        stages["refine"]["ops"] / build["width"] / s.tokens,
+    )
+
+
+def pairs(s: Shape) -> float:
+    """Rows and centroids compared in k-means."""
     rows = min(s.total, s.cells * ROWS_A_CELL, MOST_ROWS)
-    near = sqrt(s.cells)
-    trained = rows * ITERATIONS * (1 + ITERATION_PROBES) * near
-    return trained + s.total * (1 + CENTRE_PROBES) * near
+    return rows * ITERATIONS * (1 + ITERATION_PROBES) * sqrt(s.cells)
 
 
 def predicted(s: Shape, r: Rates) -> Row:
@@ -137,12 +158,13 @@ def predicted(s: Shape, r: Rates) -> Row:
         "passages": s.passages * (FIXED + s.id_bytes),
         "codebook": s.cells * r.other_bytes,
     }
-    postings = r.query_tokens * r.posted * s.passages * s.different / s.cells
+    e = r.effort
+    postings = e.query_tokens * e.posted * s.passages * s.different / s.cells
     ms = {
-        "cells": s.cells * r.query_tokens * r.ns_cell / 1e6,
+        "cells": s.cells * e.query_tokens * r.ns_cell / 1e6,
         "probe": postings * r.ns_posting / 1e6 + MASKS * s.passages / r.copy_gbs / 1e6,
-        "compare": r.compared * s.different * r.ns_different / 1e6,
-        "refine": r.read * s.tokens * r.ns_token / 1e6,
+        "compare": e.compared * s.different * r.ns_different / 1e6,
+        "refine": e.read * s.tokens * r.ns_token / 1e6,
         "rest": r.rest_ms,
     }
     return {
@@ -151,26 +173,28 @@ def predicted(s: Shape, r: Rates) -> Row:
         "cells": s.cells,
         "tokens_a_cell": round(s.total / s.cells, 1),
         "postings_read": round(postings),
-        "gathered": round(min(r.compared * blocks, postings)),
+        "gathered": round(min(e.gathered * blocks, postings)),
         "bytes": {k: round(v) for k, v in size.items()},
         "total_bytes": round(sum(size.values())),
         "bytes_per_token": round(sum(size.values()) / s.total, 2),
         "memory_bytes": round(s.passages * IN_MEMORY + 8 * s.cells * blocks + size["codebook"]),
         "ms": {k: round(v, 3) for k, v in ms.items()},
         "total_ms": round(sum(ms.values()), 3),
-        "build_cpu_s": round(work(s) * r.ns_build / 1e9, 1),
+        "build_cpu_s": round(
+            pairs(s) * r.ns_pair / 1e9 + s.total * r.us_token / 1e6 + r.fixed_s, 1
+        ),
     }
 
 
 def checks(rows: list[Row]) -> list[Row]:
-    """The model with the rates of the smallest collection, beside what was measured."""
+    """The model with the smallest collection's rates, each one's own effort, and the measured."""
     known = [(build, search) for build, search in points(rows) if search]
     if not known:
         return []
     base = rates(*known[0])
     out = []
     for build, search in known:
-        model = predicted(shape(build), base)
+        model = predicted(shape(build), replace(base, effort=effort_of(build, search)))
         measured = {
             "bytes_per_token": build["bytes_per_token"]["search"],
             "build_cpu_s": build["cpu_s"],
