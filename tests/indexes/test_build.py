@@ -80,7 +80,7 @@ def test_an_unfinished_build_says_so_when_opened(tmp_path):
 def test_other_settings_or_another_corpus_do_not_go_on(tmp_path):
     with pytest.raises(Interrupted):
         build(tmp_path / "i", DOCS, encoder="toy", stop=lambda: True)
-    with pytest.raises(IndexStateError, match=r"backend was 'exact', is 'exact\(dtype=\"int8\"\)'"):
+    with pytest.raises(IndexStateError, match=r"backend was 'ivf', is 'exact\(dtype=\"int8\"\)'"):
         build(tmp_path / "i", DOCS, encoder="toy", backend='exact(dtype="int8")')
     with pytest.raises(IndexStateError, match="The corpus is not the one"):
         build(tmp_path / "i", [("other", "x"), *DOCS], encoder="toy")

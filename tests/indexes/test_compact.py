@@ -318,7 +318,7 @@ def test_rows_are_read_from_any_ranges(tmp_path, dtype, width):
 def two_large_segments(path):
     """About 24 MB in two segments, a third of it deleted."""
     rng = np.random.default_rng(0)
-    index = Index.create(path, encoder="precomputed(dim=64)")
+    index = Index.create(path, encoder="precomputed(dim=64)", backend="exact")
     for part in range(2):
         vectors = [rng.standard_normal((200, 64)) for _ in range(450)]
         index.add([(f"{part}-{d}", "x" * 50) for d in range(450)], vectors=vectors)

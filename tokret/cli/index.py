@@ -93,7 +93,7 @@ def run(
         "max_tokens": max_tokens,
         "overlap": overlap,
     }
-    plan = {"model": None, "backend": "exact", **(read_recipe(recipe) if recipe else {})}
+    plan = {"model": None, "backend": "ivf", **(read_recipe(recipe) if recipe else {})}
     plan |= {key: value for key, value in asked.items() if value is not None}
     reading = Reading(corpus, out, on_error, quarantine, encoding_errors, limit, metadata)
     encoder = encoder_spec(plan.pop("model"), vectors, lengths)

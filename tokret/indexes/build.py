@@ -41,7 +41,7 @@ def build(
     documents: Iterable[Any],
     *,
     encoder: str | Encoder | None = "tokret-mini",
-    backend: str | Backend = "exact",
+    backend: str | Backend = "ivf",
     long: str = "split",
     max_tokens: int | None = None,
     overlap: int = 0,

@@ -114,7 +114,7 @@ def estimate(
     documents: Iterable[Any],
     *,
     encoder: str | Encoder | None = "tokret-mini",
-    backend: str | Backend = "exact",
+    backend: str | Backend = "ivf",
     long: Literal["split", "truncate"] = "split",
     max_tokens: int | None = None,
     overlap: int = 0,

@@ -82,7 +82,7 @@ class Index:
         path: str | os.PathLike[str],
         *,
         encoder: str | Encoder | None = "tokret-mini",
-        backend: str | Backend = "exact",
+        backend: str | Backend = "ivf",
         long: Literal["split", "truncate"] = "split",
         max_tokens: int | None = None,
         overlap: int = 0,
@@ -409,7 +409,7 @@ class Index:
         chosen = None if scorer is None else scorers.build(scorer)
         if chosen is not None and not hasattr(chosen, "score"):
             raise UsageError(f"A scorer is a name or an object with score(), got {scorer!r}.")
-        plain = chosen is None or chosen == MaxSim()
+        plain = chosen is None or (isinstance(chosen, MaxSim) and not chosen.mean)
         if certify and not (plain and isinstance(view.searcher, Certifier)):
             raise UsageError(
                 f"certify: bounds are of MaxSim by an exact or ivf index, got {self._backend} and "
