@@ -12,6 +12,20 @@ REQUIREMENTS: tuple[str, ...] = ()
 VENV = ""  # the Python that runs bench_peers.py
 POINTS: dict[str, list[dict[str, Any]]] = {
     'exact(dtype="int8")': [{"k": 100}, {"k": 10}],
+    "ivf": [
+        {"k": 10, "recall": 0.8},
+        {"k": 10, "recall": 0.91},
+        {"k": 10, "recall": 0.95},
+        {"k": 10, "recall": 0.97},
+        {"k": 100, "recall": 0.97},
+    ],
+    "ivf(bits=1)": [{"k": 10, "recall": 0.8}, {"k": 10, "recall": 0.97}],
+    'ivf(store="int8")': [
+        {"k": 10, "recall": 0.91},
+        {"k": 10, "recall": 0.95},
+        {"k": 10, "recall": 0.97},
+        {"k": 100, "recall": 0.97},
+    ],
 }
 
 
