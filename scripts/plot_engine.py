@@ -3,7 +3,8 @@
     python scripts/plot_engine.py [--collection scifact] [--lines FOLDER] [--out FOLDER]
 
 ``engine``: median milliseconds of a query (one thread, logarithmic) against the share of the
-exact ten best found; the area of a point is the bytes a token of the index. ``growth``, where
+exact ten best found, settings left out that another of the same system beats in both; the area
+of a point is the bytes a token of the index. ``growth``, where
 collections of two sizes were measured: time of a query and of a build against passages, with
 the model of scaling.py. SVG and PNG; needs matplotlib.
 """
@@ -94,7 +95,7 @@ def trade(collection: str, out: Path) -> None:
     for i, (name, (size, found)) in enumerate(every.items()):
         colour, mark = COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]
         ours = name.startswith("tokret ivf")
-        found = sorted(found)
+        found = front(found)
         x, y = [p[0] for p in found], [p[1] for p in found]
         line = {"linewidth": 2.2 if ours else 1.1, "linestyle": "-" if ours else "--"}
         axes.plot(x, y, color=colour, alpha=0.9, zorder=2, **line)
@@ -127,6 +128,15 @@ def trade(collection: str, out: Path) -> None:
     )
     figure.legend(handles=keys, loc="outside right upper", frameon=False, fontsize=9)
     save(figure, out, "engine")
+
+
+def front(found: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other of the same system beats in both, rising."""
+    kept: list[tuple[float, float]] = []
+    for share, ms in sorted(found, reverse=True):
+        if not kept or ms < kept[-1][1]:
+            kept.append((share, ms))
+    return kept[::-1]
 
 
 def growth(out: Path) -> None:
