@@ -12,13 +12,13 @@ Prints JSON lines. ``head``: the machine, its peak of multiply-adds in registers
 of copying, on one thread. ``build``: wall and processor seconds, the latter by step too, peak
 memory (``peak_mb`` counts mapped files, those of the given vectors too; ``own_peak_mb`` does not,
 and is looked at fifty times a second) and bytes by what they are for: ``search`` is all that a
-search reads, document ids and codebook too; ``store`` the vectors that exact search and rescoring need;
-``text`` texts, token ids and spans, which hits are shown by. ``search``: for one target, k of 10
-and of 100; a latency is the best of the repeats of one query, through ``Index.search`` on one
-thread, then the median and the 95th percentile over queries; ``stages`` say for each stage its
-mean milliseconds, the bytes it moves and the operations it does for a query (counted in a pass of
-their own), and the floor that the machine's bandwidth and peak set. ``batch``: queries a second
-on one and two threads.
+search reads, document ids and codebook too; ``store`` the vectors that exact search and
+rescoring need; ``text`` texts, token ids and spans, which hits are shown by. ``search``: for one
+target, k of 10 and of 100; a latency is the best of the repeats of one query, through
+``Index.search`` on one thread, then the median and the 95th percentile over queries; ``stages``
+say for each stage its mean milliseconds, the bytes it moves and the operations it does for a
+query (counted in a pass of their own), and the floor that the machine's bandwidth and peak set.
+``batch``: queries a second on one and two threads.
 """
 
 from __future__ import annotations
