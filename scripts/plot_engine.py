@@ -146,10 +146,10 @@ def growth(out: Path) -> None:
         return
     figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.9), layout="constrained")
     passages = [build["passages"] for build, _ in known]
-    measured = ([s["cpu_ms"] for _, s in known], [b["cpu_s"] for b, _ in known])
+    measured = ([s["mean_ms"] for _, s in known], [b["cpu_s"] for b, _ in known])
     model = [row["model"] for row in scaling.checks(rows)]
     said = ([m["total_ms"] for m in model], [m["build_cpu_s"] for m in model])
-    words = ("CPU milliseconds a query, recall 0.97", "CPU seconds of a build")
+    words = ("mean milliseconds a query, one thread, recall 0.97", "CPU seconds of a build")
     for axes, real, line, title in zip(panels, measured, said, words, strict=True):
         axes.plot(passages, line, color=COLOURS[1], linestyle="--", label="model, from the first")
         axes.plot(passages, real, color=COLOURS[0], marker="o", linewidth=2, label="measured")

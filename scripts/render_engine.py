@@ -161,7 +161,7 @@ def image(name: str, folder: str) -> str:
     """A plot, where it was drawn."""
     words = {
         "engine": "Median milliseconds of a query against the share of the exact ten best found",
-        "growth": "CPU time of a query and of a build against passages, measured and by the model",
+        "growth": "Time of a query and of a build against passages, measured and by the model",
     }
     return f"![{words[name]}]({folder}/{name}.svg)" if (IMAGES / f"{name}.svg").exists() else ""
 
@@ -319,7 +319,7 @@ def check() -> str:
         pair("build, CPU s", [model["build_cpu_s"], real["build_cpu_s"]])
         for name in STAGES[:-1]:
             pair(f"`{name}`, ms", [model["ms"][name], real["ms"][name]])
-        pair("a query, CPU ms", [model["total_ms"], real["total_ms"]])
+        pair("a query, ms", [model["total_ms"], real["total_ms"]])
     return table(["", "model", "measured", "ratio"], rows) if rows else ""
 
 
@@ -349,7 +349,7 @@ def size_stages() -> str:
     rows: list[list[object]] = [
         [f"`{name}`, ms", *[f"{r['ms'][name]:,.2f}" for r in found]] for name in STAGES
     ]
-    rows.append(["a query, CPU ms", *[f"{r['total_ms']:,.1f}" for r in found]])
+    rows.append(["a query, ms", *[f"{r['total_ms']:,.1f}" for r in found]])
     rows.append(["postings read, million", *[f"{r['postings_read'] / 1e6:,.1f}" for r in found]])
     rows.append(["passages gathered, million", *[f"{r['gathered'] / 1e6:,.2f}" for r in found]])
     head = ["", *[f"10^{len(str(r['passages'])) - 1} passages" for r in found]]
