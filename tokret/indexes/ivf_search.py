@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SCANNED = 4  # of a filter's passages for each that may be read: so many are all compared
 WIDER = 4  # times as many cells where the nearest hold too few documents
 ROUNDING = 1e-5  # of the greatest similarity: more than sums in float32 lose
-RESCORED = 32  # passages scored by stored vectors, beside two for each document wanted
+RESCORED = 12  # passages scored by stored vectors, beside five for each four documents wanted
 FLOORS = ("kth", "kth*gamma", "zero", "const")  # imputations that need no other similarity
 
 _READ: WeakKeyDictionary[Segment, Codebook] = WeakKeyDictionary()  # a commit keeps it
@@ -150,7 +150,7 @@ class IvfSearcher:
             mine = owners == s
             errors = coded.errors[passages[mine] - int(self._first[s])]
             slack[mine] = errors * lengths.sum() + rounding * row + lost
-        best = np.argsort(-scores, kind="stable")[: 2 * request.k + RESCORED]
+        best = np.argsort(-scores, kind="stable")[: 5 * request.k // 4 + RESCORED]
         for s, _, _ in self._coded:
             part, mine = self._stored[s], best[owners[best] == s]
             if part is not None and len(mine):
@@ -198,7 +198,7 @@ class IvfSearcher:
     def scores(self, query: Floats, ranked: Ranked, k: int, threads: int = 1) -> Floats:
         """Sums of similarities [C]; those of the best by stored vectors, where there are any."""
         scores: Floats = ranked.sims.astype(np.float64).sum(axis=1).astype(np.float32)
-        order = np.argsort(-scores, kind="stable")[: 2 * k + RESCORED]
+        order = np.argsort(-scores, kind="stable")[: 5 * k // 4 + RESCORED]
         owners = np.searchsorted(self._first, ranked.passages[order], side="right") - 1
         for s in np.unique(owners).tolist():
             part = self._stored[s]
@@ -420,9 +420,9 @@ class IvfSearcher:
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
-        start = time.thread_time()
+        start = time.perf_counter()
         yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.thread_time() - start
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def passage_tokens(self, passage: int) -> Floats:
         """Vectors of one passage, stored or decoded, in float32 [T, H]."""

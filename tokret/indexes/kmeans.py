@@ -32,7 +32,7 @@ CENTRE_ROWS = 256  # of the subsample, for each centre
 FAR = 0.9  # of the rows of training are not farther from their cells than ``Cells.far``
 FAR_ROWS = 65_536  # at most twice as many say how far that is
 NEW_ROWS = 32  # far rows that found one new cell: about the square root law of cells_for
-NEW_SHARE = 0.25  # new cells at most, of those that there are
+NEW_SHARE = 1.0  # new cells at most, of those that there are
 
 
 @dataclass(frozen=True, eq=False)
