@@ -12,20 +12,20 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass, replace
-from math import ceil, log2, sqrt
+from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
+
+from tokret.indexes.codebook import ROWS_A_CELL
+from tokret.indexes.coded import BLOCK_PASSAGES
+from tokret.indexes.kmeans import ITERATION_PROBES, ITERATIONS, cells_for
 
 Row = dict[str, Any]
 
 SPEC = "ivf"
 RECALL, K = 0.97, 10  # the searches that are modelled
-MOST_CELLS = 65_536  # tokret.indexes.kmeans
-BLOCK = 65_536  # passages, whose postings are two bytes
 FIXED = 60  # bytes a passage: seven columns of 8 bytes for ends, ids and their order, one of 4
 IN_MEMORY = 28  # bytes a passage that opening an index reads: three ends and an error
-ITERATION_PROBES, ITERATIONS = 6, 6  # tokret.indexes.kmeans
-ROWS_A_CELL = 64  # tokret.indexes.codebook
 MOST_ROWS = (1 << 28) // (4 * 128)  # of training, at the default memory of 1 GiB
 MASKS = 6  # bytes a passage that gathering clears: a sum and a mark
 SIZES = (10**8, 10**9)
@@ -47,7 +47,7 @@ class Shape:
 
     def grown(self, passages: int) -> Shape:
         """The same passages, more of them."""
-        return replace(self, passages=passages, cells=cells_for(passages * self.tokens))
+        return replace(self, passages=passages, cells=cells_for(int(passages * self.tokens)))
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,6 @@ class Rates:
     fixed_s: float  # of a build: entropy tables and calibration
     rest_ms: float
     copy_gbs: float
-
-
-def cells_for(tokens: float) -> int:
-    """As tokret.indexes.kmeans.cells_for does."""
-    return min(max(1 << round(log2(16 * sqrt(max(tokens, 1)))), 16), MOST_CELLS)
 
 
 def points(rows: list[Row]) -> list[tuple[Row, Row | None]]:
@@ -150,7 +145,7 @@ def pairs(s: Shape) -> float:
 
 def predicted(s: Shape, r: Rates) -> Row:
     """Bytes and milliseconds of the whole, by part."""
-    blocks = ceil(s.passages / BLOCK)
+    blocks = ceil(s.passages / BLOCK_PASSAGES)
     size = {
         "codes": s.total * r.code_bytes,
         "cells and postings": 4 * s.passages * s.different,
