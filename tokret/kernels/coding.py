@@ -88,6 +88,7 @@ class Coding:
             np.ascontiguousarray(shares, np.uint16),
         )
         self.held = self.native.Lattice(self.centroids, *self._tables)
+        self.ones = np.ones(len(self.centroids), np.float32)  # scales of the centroids
 
     def count(self, batch: Batch, *, threads: int = 1) -> Ints:
         """How often each residual comes up in each context [CONTEXTS, SYMBOLS]."""

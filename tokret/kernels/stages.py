@@ -10,6 +10,7 @@ Similarities of codes are sums of integers times a scale: the same on every mach
 
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,14 +61,17 @@ def block(
 def score_cells(
     coding: Coding, query: Rows, scales: Floats, nprobe: int, reach: float
 ) -> CellScores:
-    """Score the cells for query codes [Q, W] and scales [Q]; ``reach`` is the greatest sim."""
+    """Score the cells for query codes [Q, W] and scales [Q]; ``reach`` is the greatest sim.
+
+    The table is this thread's: it is good until the thread scores cells again.
+    """
     cells = len(coding.centroids)
-    table = np.empty((cells, -(-max(len(query), 1) // LANES) * LANES), np.uint8)
+    table = _table(cells, -(-max(len(query), 1) // LANES) * LANES)
     nearest = np.empty((len(query), min(nprobe, cells)), np.int32)
     sims = np.empty(nearest.shape, np.float32)
     unit = (255 - ZERO) / max(reach, 1e-30)
     coding.native.score_cells(
-        simd(), query, scales, coding.centroids, _ones(cells), unit, table, nearest, sims
+        simd(), query, scales, coding.centroids, coding.ones, unit, table, nearest, sims
     )
     return CellScores(table, nearest, sims, unit)
 
@@ -154,5 +158,11 @@ def simd() -> str:
     return chosen()
 
 
-def _ones(count: int) -> Floats:
-    return np.ones(count, np.float32)
+_tables = threading.local()  # new memory costs more than what is written to it
+
+
+def _table(cells: int, lanes: int) -> NDArray[np.uint8]:
+    held: NDArray[np.uint8] | None = getattr(_tables, "held", None)
+    if held is None or len(held) < cells * lanes:
+        held = _tables.held = np.empty(cells * lanes, np.uint8)
+    return held[: cells * lanes].reshape(cells, lanes)
