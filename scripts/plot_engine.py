@@ -133,7 +133,7 @@ def trade(collection: str, out: Path) -> None:
 def front(found: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """The points that no other of the same system beats in both, rising."""
     kept: list[tuple[float, float]] = []
-    for share, ms in sorted(found, reverse=True):
+    for share, ms in sorted(found, key=lambda point: (-point[0], point[1])):
         if not kept or ms < kept[-1][1]:
             kept.append((share, ms))
     return kept[::-1]
@@ -157,7 +157,8 @@ def growth(out: Path) -> None:
         logarithmic(axes)
         axes.set_xticks(passages, [f"{b['collection']}\n{b['passages']:,}" for b, _ in known])
         axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-        axes.margins(0.12)
+        axes.margins(x=0.12)
+        axes.set_ylim(min(*real, *line) / 2, 3 * max(*real, *line))  # room for the legend
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("passages")
         axes.legend(frameon=False, fontsize=9)
