@@ -1,6 +1,7 @@
 """Recall and time that are asked for, and what was measured to answer them."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tokret.errors import IndexCorruptError, UsageError
 from tokret.indexes import Index, ivf
-from tokret.indexes.calibrate import K, QUERY_TOKENS, Searched, curve, pseudo_queries
+from tokret.indexes.calibrate import QUERY_TOKENS, K, Searched, curve, pseudo_queries
 from tokret.indexes.codebook import LAYOUT, Codebook
 from tokret.indexes.effort import (
     COMPARED,
@@ -120,7 +121,7 @@ def test_a_curve_holds_what_pays_and_rises_in_recall_and_time():
 
     settings = curve(asked, truths, search)
     assert all(setting.nprobe in PROBES and setting.margin in MARGINS for setting in settings)
-    for low, high in zip(settings, settings[1:], strict=False):
+    for low, high in pairwise(settings):
         assert low.recall < high.recall and low.ms < high.ms
     assert settings[-1].recall == 1.0
 

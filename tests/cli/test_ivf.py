@@ -1,0 +1,74 @@
+"""`tokret index -b ivf` and what `tokret search` may ask of it."""
+
+import json
+
+import pytest
+
+pytest.importorskip("tokret.kernels.native", exc_type=ImportError)
+
+from tokret.indexes import ivf
+
+WORDS = [f"word{i}" for i in range(40)]
+DOCS = [
+    {"_id": f"d{i:02}", "text": " ".join(WORDS[(i * 7 + j * j) % 40] for j in range(10))}
+    for i in range(60)
+]
+
+
+@pytest.fixture(params=["ivf(bits=4)", 'ivf(bits=4, store="fp16")'])
+def made(request, tmp_path, write, tokret, monkeypatch):
+    monkeypatch.setattr(ivf, "BRUTE_TOKENS", 300)
+    path = tmp_path / "index"
+    corpus = write(tmp_path / "corpus.jsonl", DOCS)
+    result = tokret("index", corpus, "-o", path, "-b", request.param, "--model", "toy", "-q")
+    assert result.exit_code == 0, result.stderr
+    return path, "store" in request.param
+
+
+@pytest.fixture
+def folder(made):
+    return made[0]
+
+
+def hits(result):
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)["hits"]
+
+
+def test_a_recall_a_time_or_the_exact_answer_may_be_asked_for(tokret, made):
+    folder, stores = made
+
+    def search(*options):
+        return tokret("search", folder, "word3 word7 word12", "-k", "5", "-f", "jsonl", *options)
+
+    plain = hits(search())
+    assert len(plain) == 5
+    for options in (["--recall", "1"], ["--budget-ms", "1000"], ["--tune", "nprobe=32"]):
+        assert [hit["rank"] for hit in hits(search(*options))] == [1, 2, 3, 4, 5]
+    exact = search("--exact")
+    if stores:
+        assert hits(exact)[0]["score"] >= plain[0]["score"] - 1e-6
+    else:
+        assert exact.exit_code == 2 and "ivf(store=" in exact.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--recall", "0"], "recall must be above 0"),
+        (["--recall", "1.5"], "--recall"),
+        (["--budget-ms", "0"], "budget_ms must be above 0"),
+        (["--recall", "0.9", "--budget-ms", "3"], "Ask for one of"),
+        (["--exact", "--recall", "0.9"], "Ask for one of"),
+        (["--recall", "most"], "--recall"),
+    ],
+)
+def test_wishes_that_nothing_meets_are_refused(tokret, folder, options, said):
+    result = tokret("search", folder, "word3", *options)
+    assert result.exit_code == 2 and said in result.stderr
+
+
+def test_a_file_of_queries_gets_as_many_hits_as_there_are(tokret, folder, tmp_path, write):
+    asked = write(tmp_path / "queries.jsonl", [{"_id": "q", "text": "word3 word9"}])
+    result = tokret("search", folder, "--queries", asked, "--recall", "0.5")
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 60
