@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tokret import Document
-from tokret.indexes import Index
+from tokret.indexes import Index, ivf
 
 DOCS = [
     ("d1", "the white whale"),
@@ -28,7 +28,11 @@ BACKENDS = {
     "bm25": "bm25",
     "bm25l": 'bm25(method="bm25l")',
     "exact-fields": "exact",
+    "ivf-vectors": "ivf",
+    "ivf-codes": "ivf(bits=4)",
+    "ivf-stored": 'ivf(bits=4, store="fp16")',
 }
+CODED = {"ivf-codes", "ivf-stored"}  # whose vectors are coded, few as they are
 FIELDS = [  # of the documents of exact-fields
     {"year": 1851, "lang": "en", "tags": ["sea", "novel"]},
     {"year": 2020.5, "lang": "en", "open": True},
@@ -49,6 +53,7 @@ def main(folder: Path) -> None:
     for name, backend in BACKENDS.items():
         if (folder / name).exists():
             continue
+        ivf.BRUTE_TOKENS = 1 if name in CODED else 50_000
         with Index.create(folder / name, encoder="precomputed(dim=8)", backend=backend) as index:
             given = vectors() if index.backend.encodes else None
             docs = [Document(*doc) for doc in DOCS]
