@@ -166,6 +166,8 @@ class Codebook:
                 or not np.isfinite(held["inverse"]).all()
                 or not 0 <= facts["reach"] < float("inf")
                 or (shares.astype(np.int64).sum(axis=1) != STATES).any()
+                or (shares[:, -1] == 0).any()  # what has no share of its own escapes
+                or cells.centroids.min() < -127
             ):
                 raise ValueError("its tables do not fit each other")
             settings_of(facts)
