@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from tokret.errors import IndexCorruptError, UsageError
 from tokret.indexes import Index, compact, ingest, ivf, verify
+from tokret.indexes.base import Certificate
 from tokret.indexes.codebook import LAYOUT, Codebook
 from tokret.indexes.coded import CODED_COLUMNS, KIND, POSTING_COLUMNS
 from tokret.indexes.manifest import Entry
 from tokret.indexes.segment import Segment, SegmentWriter
 from tokret.indexes.store import Store
+from tokret.indexes.view import certified
 from tokret.scoring import MaxSim
-from tokret.types import Tokens
+from tokret.types import Hit, Tokens
 
 native = pytest.importorskip("tokret.kernels.native", exc_type=ImportError)
 
@@ -304,6 +306,10 @@ def test_documents_of_several_passages_score_as_their_best(tmp_path, toy):
     matches = index.explain("word1 word7", "d000")
     assert len(matches) == 2 and all(match.similarity <= 1.1 for match in matches)
     assert index.document("d000").text == docs[0][1]
+    first, one = [Hit("d000", 1.0)], np.ones(1, np.float32)
+    other = Certificate(np.zeros(1), 9.0)  # its other passages were not read
+    bounded = certified(index._state, first, np.array([0]), one, other)
+    assert bounded.bounds == [(1.0, 9.0)] and bounded.proven == 0
 
 
 def test_empty_documents_are_kept_and_never_found(tmp_path, vectors, queries):
@@ -438,6 +444,10 @@ def test_a_filter_and_deletions_hold_together(tmp_path, vectors, queries):
     assert set(ids(index.search(queries[0], 300, where="ten == 3"))) == {
         f"d{i:05}" for i in range(203, 300, 10)
     }
+    probing = Index.open(index.path, tune={"nprobe": 64, "candidates": 1})
+    left = {f"d{i:05}" for i in range(200, 300) if i % 10 < 5}
+    assert set(ids(probing.search(queries[0], 300, where="ten < 5"))) == left
+    assert set(ids(probing.search(queries[0], 300))) == {f"d{i:05}" for i in range(200, 300)}
 
 
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
