@@ -71,7 +71,7 @@ class Hit(NamedTuple):
 class Hits(list[Hit]):
     """Ranked documents, best first, and what is certain about them.
 
-    ``bounds`` [K] hold the lowest and the highest that exact MaxSim over the vectors given
+    ``bounds`` [K] hold the lowest and the highest that exact MaxSim over the vectors as first kept
     may be, and the first ``proven`` hits are those of an exact search, in this order but for
     ties; None where it was not asked.
     """
