@@ -101,7 +101,8 @@ def sections() -> list[str]:
     if peers("search"):
         out.append(
             "## Beside other engines\n\nThe same vectors and queries, one thread, each engine in "
-            "an environment of its own. Other work ran beside the builds:\ntheir CPU seconds count. *of 10* as above.\n\n```bash\n# not run: takes hours\n"
+            "an environment of its own. Other work ran beside the builds:\ntheir CPU seconds "
+            "count. *of 10* as above.\n\n```bash\n# not run: takes hours\n"
             "python scripts/bench_peers.py all --pin\n```"
         )
         out += [part for part in (beside(), failures()) if part]
