@@ -101,6 +101,15 @@ class Match(NamedTuple):
     similarity: float
 
 
+def rising(numbers: NDArray[Any], step: int = 0) -> bool:
+    """Whether no number is less than the one before, or (``step`` 1) all grow.
+
+    Compared, not subtracted: differences of numbers that a file holds may overflow.
+    """
+    before, after = numbers[:-1], numbers[1:]
+    return bool((after > before).all() if step else (after >= before).all())
+
+
 @dataclass(frozen=True, eq=False)
 class Tokens:
     """Token vectors of N passages, laid end to end: no padding, so no mask.
@@ -122,8 +131,8 @@ class Tokens:
             )
         if self.offsets.ndim != 1 or self.offsets.dtype != np.int64 or len(self.offsets) == 0:
             raise InputError("Offsets must be a non-empty int64 array [N + 1].")
-        steps = np.diff(self.offsets)
-        if self.offsets[0] != 0 or self.offsets[-1] != len(self.vectors) or (steps < 0).any():
+        ends_right = self.offsets[0] == 0 and self.offsets[-1] == len(self.vectors)
+        if not ends_right or not rising(self.offsets):
             raise InputError(
                 f"Offsets must rise from 0 to the number of vectors, {len(self.vectors)}."
             )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokret.encoders.base import Encoded, Identity, encoders
 from tokret.errors import InputError, UsageError
 from tokret.registry import Spec
-from tokret.types import Floats, Ints
+from tokret.types import Floats, Ints, rising
 
 PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".npz")
 LENGTHS = ".doclens.npy"  # beside vectors in NAME.npy: NAME.doclens.npy
@@ -221,7 +221,7 @@ def _safetensors(path: Path) -> tuple[Array, Ints]:
         return tensors["vectors"], np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     offsets = tensors["offsets"]
     whole = offsets.ndim == 1 and offsets.dtype.kind in "iu" and len(offsets) > 0
-    if not whole or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+    if not whole or offsets[0] != 0 or not rising(offsets):
         raise InputError(f"{path}: offsets must be integers [N + 1] that rise from 0.")
     return tensors["vectors"], offsets.astype(np.int64)
 

@@ -14,6 +14,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ from tokret.indexes.segment import Layout, Segment, SegmentWriter
 from tokret.indexes.store import Snapshot, Store
 from tokret.registry import Spec, did_you_mean
 from tokret.scoring import Scorer
-from tokret.types import Floats, Ints, Match, Tokens
+from tokret.types import Floats, Ints, Match, Tokens, rising
 
 CHUNK = 4096  # documents analysed at a time
 WORD = re.compile(r"\b\w\w+\b")  # what bm25s takes for a word
@@ -174,22 +175,31 @@ class Bm25Searcher:
             return
         derived.expect(backend.derived_layout)
         blob = derived.read("terms").tobytes()
-        ends = derived.read("term_ends")
-        starts = np.concatenate([[0], ends[:-1]])
+        offsets = derived.read_offsets("term_ends", len(blob))
+        count = len(offsets) - 1
         self._passages: Ints = derived.read("passages")
-        _check_range(derived, "passages", sum(segment.passages for segment in snapshot.segments))
-        _check_range(derived, "indices", len(self._passages))
+        data, indices, absent = (derived.read(name) for name in ("data", "indices", "absent"))
+        indptr = _indptr(derived, len(data), count)
+        total = sum(segment.passages for segment in snapshot.segments)
+        _check_range(derived, "passages", self._passages, total)
+        _check_range(derived, "indices", indices, len(self._passages))
+        if len(indices) != len(data) or len(absent) not in (0, count):
+            raise IndexCorruptError(
+                f"{derived.path}: {len(indices)} numbers and {len(absent)} scores of absent terms "
+                f"do not go with {len(data)} entries and {count} terms."
+            )
+        if not rising(self._passages, 1):
+            raise IndexCorruptError(f"{derived.path / 'passages'}.bin: passages must rise.")
         self._model = _bm25s().BM25(method=backend.method, k1=backend.k1, b=backend.b)
         self._model.scores = {
-            "data": derived.read("data"),
-            "indices": derived.read("indices"),
-            "indptr": _indptr(derived),
+            "data": data,
+            "indices": indices,
+            "indptr": indptr,
             "num_docs": len(self._passages),
         }
-        absent = derived.read("absent")
         self._model.nonoccurrence_array = absent if len(absent) else None
         try:
-            terms = [blob[a:b].decode() for a, b in zip(starts, ends, strict=True)]
+            terms = [blob[a:b].decode() for a, b in pairwise(offsets.tolist())]
         except UnicodeDecodeError as error:
             raise IndexCorruptError(f"{derived.path}: a term is not UTF-8.") from error
         self._model.vocab_dict = {term: i for i, term in enumerate(terms)}
@@ -230,18 +240,16 @@ def _bm25s() -> Any:  # noqa: ANN401
     return bm25s
 
 
-def _indptr(derived: Segment) -> Ints:
-    """Where each term's column begins, checked against the entries there are."""
+def _indptr(derived: Segment, entries: int, terms: int) -> Ints:
+    """Where each term's column begins, checked against the entries and terms there are."""
     indptr: Ints = derived.read("indptr")
-    entries = len(derived.map("data"))
-    if len(indptr) == 0 or indptr[0] != 0 or indptr[-1] != entries or (np.diff(indptr) < 0).any():
+    if len(indptr) != terms + 1 or indptr[0] != 0 or indptr[-1] != entries or not rising(indptr):
         raise IndexCorruptError(f"{derived.path}: the columns do not cover {entries} entries.")
     return indptr
 
 
-def _check_range(derived: Segment, name: str, end: int) -> None:
+def _check_range(derived: Segment, name: str, values: Ints, end: int) -> None:
     """Refuse numbers beyond those that there are."""
-    values = derived.map(name)
     if len(values) and not 0 <= values.min() <= values.max() < end:
         raise IndexCorruptError(f"{derived.path / name}.bin: numbers must lie from 0 to {end - 1}.")
 

@@ -22,7 +22,7 @@ from tokret.indexes.segment import Layout, Segment, SegmentWriter
 from tokret.indexes.store import Store
 from tokret.kernels import coding
 from tokret.kernels.stages import Block, block
-from tokret.types import Floats, Ints, Mask, Tokens
+from tokret.types import Floats, Ints, Mask, Tokens, rising
 
 KIND = "ivf"
 CODED_COLUMNS: Layout = {
@@ -142,13 +142,15 @@ class CodedSegment:
         known = len(ends) // max(count, 1)
         if (
             len(ends) != known * count
-            or known > len(codebook.cells)
-            or (len(ends) and (ends[-1] != len(postings) or (np.diff(ends, prepend=0) < 0).any()))
-            or len(self.errors) != segment.passages
-            or len(self.cell_offsets) != segment.passages + 1
-            or len(self.code_offsets) != segment.passages + 1
+            or not min(count, 1) <= known <= len(codebook.cells)
+            or len(postings) != len(self.cells)
+            or (len(ends) and not (0 <= ends[0] and rising(ends) and ends[-1] == len(postings)))
         ):
             raise IndexCorruptError(f"{segment.path}: its postings do not cover its cells.")
+        if (np.diff(self.code_offsets) < np.diff(self.token_offsets)).any():
+            raise IndexCorruptError(f"{segment.path}: a passage has more tokens than bytes.")
+        if not (np.isfinite(self.errors).all() and self.errors.min(initial=0) >= 0):
+            raise IndexCorruptError(f"{segment.path}: an error of codes is no length.")
         if len(self.cells) and int(self.cells.max()) >= len(codebook.cells):
             raise IndexCorruptError(f"{segment.path}: a passage names a cell there is not.")
         self.blocks: list[Block] = []

@@ -18,7 +18,7 @@ import numpy as np
 from tokret.errors import IndexCorruptError
 from tokret.fields import Scalar, Value
 from tokret.indexes.files import Array
-from tokret.types import Mask
+from tokret.types import Mask, rising
 
 FEW = 8  # values that are compared one by one; more are looked up
 
@@ -145,10 +145,9 @@ class FieldColumn:
     def check(self) -> None:
         """Refuse documents, texts and numbers that no writer of ours writes: ValueError."""
         docs, values = self.docs, self.values
-        steps = np.diff(docs)
         if len(docs) == 0 or not 0 <= docs[0] <= docs[-1] < self.total:
             raise ValueError("names documents there are not")
-        if (steps < (0 if self.many else 1)).any():
+        if not rising(docs, 0 if self.many else 1):
             raise ValueError("names documents out of order")
         most = {"str": len(self.terms), "bool": 2}.get(self.kind)
         if most is not None and not 0 <= values.min() <= values.max() < most:

@@ -14,7 +14,7 @@ from tokret.fields import KINDS, MAX_NAMES, Fields, Value, check_name
 from tokret.indexes.field_columns import CODED, FIELD_COLUMNS, LIST
 from tokret.indexes.field_match import FieldColumn, Terms
 from tokret.indexes.files import Array
-from tokret.types import Mask
+from tokret.types import Mask, rising
 
 if TYPE_CHECKING:
     from tokret.indexes.segment import Segment, SegmentWriter
@@ -148,7 +148,7 @@ class FieldTable:
         before = read("field_string_ends", first - 1, first) if first else np.zeros(1, np.int64)
         offsets = np.concatenate([before, read("field_string_ends", first, last)])
         size = self.segment.columns["field_strings"].shape[0]
-        if offsets[0] < 0 or offsets[-1] > size or (np.diff(offsets) < 0).any():
+        if offsets[0] < 0 or offsets[-1] > size or not rising(offsets):
             raise self._corrupt("field_string_ends", f"ends must rise to {size}")
         blob = read("field_strings", int(offsets[0]), int(offsets[-1]))
         return Terms(blob, offsets - offsets[0])

@@ -160,6 +160,10 @@ class Column:
         if not isinstance(value, dict) or set(value) != {"dtype", "shape", "blocks"}:
             raise IndexCorruptError(f"{where}: expected dtype, shape and blocks.")
         dtype, shape, blocks = value["dtype"], value["shape"], value["blocks"]
+        if isinstance(dtype, str) and dtype[:1] == ">":
+            raise IndexCorruptError(
+                f"{where}: {dtype!r:.20} is big-endian; the numbers of an index are little-endian."
+            )
         sizes_ok = isinstance(shape, list) and 1 <= len(shape) <= 2
         if (
             dtype not in COLUMN_DTYPES

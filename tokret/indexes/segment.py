@@ -38,7 +38,7 @@ from tokret.indexes.files import (
     to_json,
     write_atomically,
 )
-from tokret.types import Ints
+from tokret.types import Ints, rising
 
 DESCRIPTION = "segment.json"
 FEATURE_FIELDS = "fields"  # of a segment whose documents have metadata
@@ -346,7 +346,7 @@ class Segment:
     def read_offsets(self, name: str, total: int) -> Ints:
         """Read a column of ends as offsets [n + 1], which must rise from 0 to ``total``."""
         offsets = np.concatenate([[0], self.read(name)]).astype(np.int64)
-        if offsets[-1] != total or (np.diff(offsets) < 0).any():
+        if offsets[-1] != total or not rising(offsets):
             raise IndexCorruptError(f"{self.path / name}.bin: ends must rise to {total}.")
         return offsets
 

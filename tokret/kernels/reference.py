@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tokret.errors import InputError, UsageError
-from tokret.types import Floats, Ints, Mask, Tokens, quantise_rows
+from tokret.types import Floats, Ints, Mask, Tokens, quantise_rows, rising
 
 Codes = NDArray[np.int8]
 Ints32 = NDArray[np.int32]
@@ -234,7 +234,7 @@ def check_cells(rows: Codes, centroids: Codes, groups: Groups | None, probes: in
             f"centres must be int8 [{len(offsets) - 1}, {width}], got {centres.dtype} "
             f"{list(centres.shape)}."
         )
-    if offsets[0] != 0 or offsets[-1] != len(centroids) or (np.diff(offsets) < 0).any():
+    if offsets[0] != 0 or offsets[-1] != len(centroids) or not rising(offsets):
         raise InputError(f"offsets of groups must rise from 0 to {len(centroids)}.")
 
 

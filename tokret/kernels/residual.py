@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tokret.errors import InputError
 from tokret.kernels.reference import check_threads
-from tokret.types import Floats, Ints, quantise_rows
+from tokret.types import Floats, Ints, quantise_rows, rising
 
 BITS = (2, 4, 8)
 
@@ -50,7 +50,7 @@ class Residuals:
         ends = self.offsets[[0, -1]].tolist() if self.offsets.size else []
         if self.offsets.dtype != np.int64 or ends != [0, len(self.codes)]:
             raise InputError(f"Offsets must be int64 and rise from 0 to {len(self.codes)}.")
-        if (np.diff(self.offsets) < 0).any() or (self.cells < 0).any():
+        if not rising(self.offsets) or (self.cells < 0).any():
             raise InputError("Offsets must not fall, nor a cell be below 0.")
 
     def __len__(self) -> int:
