@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tokret.errors import IndexCorruptError, UsageError
 from tokret.indexes import kmeans
 from tokret.indexes.effort import settings_of
+from tokret.indexes.files import parse_json
 from tokret.indexes.kmeans import Cells
 from tokret.indexes.segment import Layout, Segment, SegmentWriter
 from tokret.kernels import coding
@@ -144,7 +145,7 @@ class Codebook:
         segment.expect(LAYOUT)
         held = {name: segment.read(name) for name in LAYOUT}
         try:
-            facts = json.loads(held["facts"].tobytes())
+            facts = parse_json(held["facts"].tobytes())
             height = int(facts["height"])
             width = padded(height)
             cells = Cells(

@@ -144,7 +144,7 @@ class CodedSegment:
             len(ends) != known * count
             or not min(count, 1) <= known <= len(codebook.cells)
             or len(postings) != len(self.cells)
-            or (len(ends) and not (0 <= ends[0] and rising(ends) and ends[-1] == len(postings)))
+            or (len(ends) and (ends[0] < 0 or not rising(ends) or ends[-1] != len(postings)))
         ):
             raise IndexCorruptError(f"{segment.path}: its postings do not cover its cells.")
         if (np.diff(self.code_offsets) < np.diff(self.token_offsets)).any():

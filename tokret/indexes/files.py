@@ -67,6 +67,20 @@ def room(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def address_space(path: Path, size: int) -> Iterator[None]:
+    """Name the file for which there is not memory enough: ResourceError."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+            raise
+        raise ResourceError(
+            f"{path}: there is no memory for its {size:,} bytes; close other programs, or raise "
+            "the limit of this one."
+        ) from error
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Put ``data`` under ``path`` so that a reader sees the old file or the new one."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -97,11 +111,18 @@ def read_json(path: Path, size: int | None = None, sha256: str | None = None) ->
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise IndexCorruptError(f"{path}: the contents are not those that were committed.")
     try:
-        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return parse_json(data)
     except (ValueError, RecursionError) as error:
         raise IndexCorruptError(f"{path}: not the JSON it should be: {error}.") from error
+
+
+def parse_json(data: bytes) -> dict[str, Any]:
+    """Parse one JSON object. Raises ValueError or RecursionError for anything else."""
+    value = json.loads(
+        data, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+    )
     if not isinstance(value, dict):
-        raise IndexCorruptError(f"{path}: expected a JSON object, got {type(value).__name__}.")
+        raise ValueError(f"expected an object, got {type(value).__name__}")
     return value
 
 
@@ -132,6 +153,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number here")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is no number here")
+    return value
 
 
 @dataclass(frozen=True)
@@ -241,7 +269,8 @@ class Column:
         """
         self.check_size(path)
         if self.size > SMALL:
-            return np.asarray(np.memmap(path, self.dtype, "r", shape=self.shape))
+            with address_space(path, self.size):
+                return np.asarray(np.memmap(path, self.dtype, "r", shape=self.shape))
         data = path.read_bytes()
         if len(data) != self.size:
             raise IndexCorruptError(f"{path}: expected {self.size} bytes, got {len(data)}.")
@@ -249,10 +278,13 @@ class Column:
 
     def checked(self, held: Array, path: Path) -> Array:
         """Copy an array that ``hold`` gave into memory, every digest checked."""
-        copy = held.copy()
-        data = copy.reshape(-1).view(np.uint8)
+        with address_space(path, self.size):
+            copy = np.empty(self.shape, self.dtype)
+        source, data = (array.reshape(-1).view(np.uint8) for array in (held, copy))
         for i in range(len(self.blocks)):
-            self._check_block(i, data[i * BLOCK : (i + 1) * BLOCK].data, path)
+            block = slice(i * BLOCK, (i + 1) * BLOCK)
+            data[block] = source[block]  # what is checked is what is kept
+            self._check_block(i, data[block].data, path)
         return copy
 
     def checked_rows(self, held: Array, path: Path, first: int, last: int) -> Array:

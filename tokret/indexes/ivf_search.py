@@ -45,7 +45,13 @@ def codebook_of(snapshot: Snapshot) -> Codebook | None:
         return None
     if segment not in _READ:
         _READ[segment] = Codebook.read(segment)
-    return _READ[segment]
+    book, encoder = _READ[segment], snapshot.manifest.encoder
+    if encoder is not None and len(book.rotation) != encoder.dim:
+        raise IndexCorruptError(
+            f"{segment.path}: a codebook of vectors of width {len(book.rotation)}, in an index of "
+            f"{encoder.dim}."
+        )
+    return book
 
 
 class Ranked(NamedTuple):

@@ -14,7 +14,12 @@ from tokret.errors import IndexCorruptError, IndexFormatError, UsageError
 from tokret.indexes.files import Column, read_json, to_json
 
 FORMAT = 1
+OLDEST = 1  # format that is read
 FEATURES = frozenset({"fields"})  # what a manifest may ask of its reader, beyond FORMAT
+SINCE: dict[int | str, str] = {1: "0.1.0", "fields": "0.1.0"}  # the tokret that reads each
+LAST: dict[int, str] = {}  # the last tokret that reads a format below OLDEST
+MOST_WIDTH = 1 << 20  # of a vector
+RELEASE = re.compile(r"\d{1,4}(\.\d{1,4}){1,3}")
 SEGMENT_ID = re.compile(r"seg-[0-9a-f]{16}")
 MANIFEST_NAME = re.compile(r"manifest-[0-9]{8}\.json")
 DELETES_NAME = re.compile(r"deletes-[0-9a-f]{16}\.bin")
@@ -113,10 +118,13 @@ class Manifest:
         """The file's bytes."""
         encoder = self.encoder and vars(self.encoder)
         entries = [*self.segments, *([self.derived] if self.derived else [])]
+        features = sorted({name for entry in entries for name in entry.features})
+        used: list[int | str] = [FORMAT, *features]
         return to_json(
             {
                 "format": FORMAT,
-                "features": sorted({name for entry in entries for name in entry.features}),
+                "features": features,
+                "needs": max((SINCE[name] for name in used), key=_numbers),
                 "written_by": f"tokret {__version__}",
                 "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "version": self.version,
@@ -137,7 +145,13 @@ class Manifest:
         if value["format"] > FORMAT:
             raise IndexFormatError(
                 f"{path} has format {value['format']}; tokret {__version__} reads up to "
-                f"{FORMAT}. It was written by {value.get('written_by')}: upgrade tokret."
+                f"{FORMAT}. {_needs(value)}"
+            )
+        if value["format"] < OLDEST:
+            last = LAST[value["format"]]
+            raise IndexFormatError(
+                f"{path} has format {value['format']}; tokret {__version__} reads from {OLDEST} "
+                f"on. The last that reads it is tokret {last}; build the index anew with this one."
             )
         features = value.get("features")
         if not isinstance(features, list) or not all(isinstance(f, str) for f in features):
@@ -146,7 +160,7 @@ class Manifest:
         if unknown:
             raise IndexFormatError(
                 f"{path} uses {', '.join(map(repr, unknown))}, which tokret {__version__} does "
-                f"not know. It was written by {value.get('written_by')}: upgrade tokret."
+                f"not know. {_needs(value)}"
             )
         try:
             encoder = value["encoder"]
@@ -168,6 +182,9 @@ class Manifest:
             or not isinstance(manifest.backend, str)
         ):
             raise IndexCorruptError(f"{path}: not a manifest of ours.")
+        entries = [*manifest.segments, *([manifest.derived] if manifest.derived else [])]
+        if len({entry.id for entry in entries}) < len(entries):
+            raise IndexCorruptError(f"{path}: names a segment twice.")
         return manifest
 
 
@@ -176,7 +193,21 @@ def manifest_name(version: int) -> str:
     return f"manifest-{version:08d}.json"
 
 
+def _needs(value: dict[str, Any]) -> str:
+    """Which tokret reads what this one does not, by what the manifest says."""
+    needs = value.get("needs")
+    if isinstance(needs, str) and RELEASE.fullmatch(needs):
+        return f"It needs tokret {needs} or later: upgrade tokret."
+    return f"It was written by {value.get('written_by')!r:.80}: upgrade tokret."
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(map(int, release.split(".")))
+
+
 def _identity(spec: object, sha256: object, dim: object) -> Identity:
     if not isinstance(spec, str) or not isinstance(sha256, str) or type(dim) is not int:
         raise TypeError("the encoder has a value of another type")
+    if not 1 <= dim < MOST_WIDTH:
+        raise TypeError(f"the encoder makes vectors of width {dim}")
     return Identity(spec, sha256, dim)

@@ -270,6 +270,9 @@ class SegmentWriter:
 def read_description(path: Path, entry: Mapping[str, Any]) -> dict[str, Column]:
     """Columns of the segment in ``path``. Raises IndexCorruptError for any that is not ours."""
     where = path / DESCRIPTION
+    for folder in (path.parent, path):
+        if folder.is_symlink():
+            raise IndexCorruptError(f"{folder}: a link in the place of a folder.")
     try:
         described = read_json(where, entry["bytes"], entry["sha256"])
     except FileNotFoundError:
