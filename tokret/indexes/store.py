@@ -174,6 +174,14 @@ class Store:
             self._alive(entry, segment)
             for entry, segment in zip(manifest.segments, segments, strict=True)
         ]
+        for segment in segments:
+            column = segment.columns.get("vectors")
+            width = manifest.encoder and manifest.encoder.dim
+            if column is not None and width and column.shape[1:] != (width,):
+                raise IndexCorruptError(
+                    f"{segment.path}: its vectors are {list(column.shape)}, those of the index "
+                    f"of width {width}."
+                )
         derived = manifest.derived
         return Snapshot(
             self.path,
