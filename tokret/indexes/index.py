@@ -115,7 +115,7 @@ class Index:
         path: str | os.PathLike[str],
         *,
         encoder: str | Encoder | None = None,
-        verify: Literal["none", "quick", "full"] = "quick",
+        verify: Literal["quick", "full"] = "quick",
         any_model: bool = False,
         tune: Mapping[str, Any] | None = None,
     ) -> Index:
@@ -127,8 +127,8 @@ class Index:
         any case. Raises IndexMissingError, IndexCorruptError, IndexFormatError, and
         ModelMismatchError unless ``any_model``.
         """
-        if verify not in ("none", "quick", "full"):
-            raise UsageError(f"verify must be 'none', 'quick' or 'full', got {verify!r}.")
+        if verify not in ("quick", "full"):
+            raise UsageError(f"verify must be 'quick' or 'full', got {verify!r}.")
         if verify == "full":
             _refuse_damage(path)
         chosen = encoders.build(encoder) if encoder is not None else None
