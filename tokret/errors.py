@@ -22,7 +22,11 @@ class MissingExtraError(TokretError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         self.extra = extra
+        self._given = (what, extra)
         super().__init__(f"{what} needs an optional part: pip install 'tokret[{extra}]'")
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return type(self), self._given  # a worker's error is made again where it is caught
 
 
 class InputError(TokretError, ValueError):

@@ -37,6 +37,14 @@ class Spec:
         args = ", ".join(f"{f.name}={_literal(getattr(self, f.name))}" for f in changed)
         return f"{self.name}({args})" if args else self.name
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[type, dict[str, Any]]]:
+        """Pickle the fields alone: what was loaded by them is loaded again."""
+        return _rebuilt, (type(self), {f.name: getattr(self, f.name) for f in fields(self)})  # type: ignore[arg-type]
+
+
+def _rebuilt(component: type, values: dict[str, Any]) -> Any:  # noqa: ANN401
+    return component(**values)
+
 
 class Registry(Generic[C]):
     """The components of one kind, by name."""

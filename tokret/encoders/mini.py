@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 
 from tokret.encoders.base import Encoded, Identity, Spans, encoders
 from tokret.errors import InputError, ModelError, UsageError
+from tokret.locks import Lock
 from tokret.registry import Spec
 from tokret.types import Floats, Ints, Tokens
 
@@ -41,7 +41,7 @@ BATCH = 512  # tokens of one run: its activations stay in a core's cache
 PROBE = 255 * 127 * 64  # what the model's probe must come to
 PIECE = 1 << 16  # characters tokenised at once, so that memory does not follow the text
 BLANK = re.compile("[ \t\n\r]")
-_lock = threading.Lock()
+_lock = Lock()
 
 
 class Model(NamedTuple):

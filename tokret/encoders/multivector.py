@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import importlib.util
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from tokret.encoders.model_files import (
 from tokret.encoders.places import Ids, lay_beside, trimmed
 from tokret.encoders.torch_zip import read_matrix
 from tokret.errors import InputError, MissingExtraError, ModelError, ResourceError, UsageError
+from tokret.locks import Lock
 from tokret.registry import Spec
 from tokret.types import Floats, Ints, Tokens
 
@@ -42,8 +42,8 @@ UNBOUNDED = 1_000_000  # tokens; tokenizers without a limit name absurd numbers
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # A tokenizer is told anew, at each call, where to cut; two threads must not mix that up.
-_one_at_a_time = threading.Lock()
-_loading = threading.Lock()
+_one_at_a_time = Lock()
+_loading = Lock()
 
 Row = tuple[Floats, Spans, Ids, bool]  # vectors, ranges and ids of one text; whether it was cut
 

@@ -10,8 +10,10 @@ Departs A PQ is not reordered for polysemous search, which is not used here and 
 
 from __future__ import annotations
 
+import os
 import re
 import struct
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,15 +37,32 @@ HEADER = struct.Struct("<4siqqq?i")  # type, width, vectors, two unused, trained
 DEVICE = re.compile(r"cpu|cuda(:(\d{1,2}))?")
 DEVICE_MOST = 2048  # tokens that faiss finds on a GPU
 
+_orphaned = False  # in a forked child: the threads that faiss believes to have are its parent's
+
+
+def _forked() -> None:
+    global _orphaned
+    _orphaned = _orphaned or "faiss" in sys.modules
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
 
 def library() -> Any:  # noqa: ANN401
-    """The module ``faiss``. Raises MissingExtraError where it is not installed."""
+    """The module ``faiss``. Raises MissingExtraError where it is not installed.
+
+    Its threads are those of OpenMP, which waits for ever in a forked child for those of the
+    parent: there, it works in the calling thread alone.
+    """
     try:
         with warnings.catch_warnings():  # of its bindings, in newer Pythons
             warnings.simplefilter("ignore", DeprecationWarning)
             import faiss
     except ImportError as error:
         raise MissingExtraError("The faiss backend", "faiss") from error
+    if _orphaned:
+        faiss.omp_set_num_threads(1)
     return faiss
 
 
@@ -68,10 +87,10 @@ def at_most(threads: int | None) -> Iterator[None]:
 
     The number belongs to the calling thread, so that others are not disturbed.
     """
-    if threads is None:
+    faiss = library()
+    if threads is None or _orphaned:
         yield
         return
-    faiss = library()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(threads)
     try:

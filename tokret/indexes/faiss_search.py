@@ -15,6 +15,7 @@ from tokret.indexes.exact import ExactSearcher
 from tokret.indexes.files import Array
 from tokret.indexes.segment import Layout, Segment
 from tokret.indexes.store import Snapshot
+from tokret.locks import Lock
 from tokret.scoring import Scorer, Xtr, scorers
 from tokret.scoring.xtr import passage_offsets, rescore
 from tokret.types import Floats, Ints, Mask
@@ -86,7 +87,7 @@ class FaissSearcher(ExactSearcher):
                 f"{self._derived.path}: holds other segments than those of its version."
             )
         self._index: Any = None
-        self._loading = threading.Lock()
+        self._loading = Lock()
         self._turn: AbstractContextManager[object] = nullcontext()
         self._offsets = passage_offsets(self._parts) if self._parts else np.zeros(1, np.int64)
         self._counted: Counting | None = None

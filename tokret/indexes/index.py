@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -37,6 +36,7 @@ from tokret.indexes.store import Snapshot, Store
 from tokret.indexes.tune import tuned
 from tokret.indexes.verify import verify as damages_of
 from tokret.indexes.view import View, best_documents, certified
+from tokret.locks import Lock
 from tokret.scoring import MaxSim, Scorer, scorers
 from tokret.types import Document, Hits, Match
 
@@ -57,7 +57,10 @@ class Index:
     """A searchable folder of documents. Make one with ``create`` or ``open``.
 
     Searching is safe from several threads and lets other threads run. One process at a
-    time may write; readers keep the version they opened until ``refresh``.
+    time may write; readers keep the version they opened until ``refresh``. A forked child
+    may go on with it. Pickled, it is its folder and how it was opened: the copy, in a worker
+    say, opens the version that is current there and then, as the files of one that a commit
+    has replaced are gone.
     """
 
     def __init__(
@@ -69,11 +72,13 @@ class Index:
     ) -> None:
         self._store = store
         self._any_model = any_model
-        self._guard = threading.Lock()
+        self._guard = Lock()
+        self._options = {"any_model": any_model, "tune": dict(tune or {})}
         self._overhead: int | None = None  # tokens that the encoder adds to any text
         snapshot = store.open()
         self._backend = tuned(_backend_of(snapshot), tune or {})
         self._view: View | None = View.of(snapshot, self._backend)
+        self._given = encoder
         self._encoder = None if encoder is None else self._accept(encoder)
 
     @classmethod
@@ -137,6 +142,10 @@ class Index:
     def __repr__(self) -> str:
         """The folder, and whether it is closed."""
         return f"<tokret.Index {self.path!r}{' closed' if self._view is None else ''}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Index], tuple[str, Encoder | None, dict[str, Any]]]:
+        self._state  # noqa: B018  (a closed index has nothing to open again)
+        return _reopened, (os.path.abspath(self.path), self._given, self._options)
 
     def __enter__(self) -> Self:
         return self
@@ -529,6 +538,10 @@ class Index:
             "bytes": snapshot.size,
             "fields": self.fields(),
         }
+
+
+def _reopened(path: str, encoder: Encoder | None, options: dict[str, Any]) -> Index:
+    return Index.open(path, encoder=encoder, **options)
 
 
 def _backend_of(snapshot: Snapshot) -> Backend:

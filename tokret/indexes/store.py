@@ -11,22 +11,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import secrets
 import shutil
-import socket
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 import numpy as np
 
-from tokret.errors import IndexCorruptError, IndexMissingError, IndexStateError, LockedError
+from tokret.errors import IndexCorruptError, IndexMissingError, IndexStateError
 from tokret.indexes.field_columns import FIELD_ROWS
-from tokret.indexes.files import ColumnWriter, read_json, room, to_json, write_atomically
+from tokret.indexes.files import (
+    ColumnWriter,
+    parse_json,
+    read_checked,
+    read_json,
+    to_json,
+    write_atomically,
+)
+from tokret.indexes.lock import writing
 from tokret.indexes.manifest import (
     DELETES_NAME,
     MANIFEST_NAME,
@@ -93,8 +98,10 @@ class Store:
     def current(self) -> tuple[str, str]:
         """Name and digest of the current manifest."""
         try:
-            value = read_json(self.path / CURRENT)
-            canonical = (self.path / CURRENT).read_bytes() == to_json(value)
+            data = read_checked(self.path / CURRENT)  # once: a commit may replace it meanwhile
+            value = parse_json(data)
+        except (ValueError, RecursionError) as error:
+            raise IndexCorruptError(f"{self.path / CURRENT}: not JSON: {error}.") from error
         except (FileNotFoundError, NotADirectoryError):
             raise IndexMissingError(self._why_missing()) from None
         name, sha256 = value.get("manifest"), value.get("sha256")
@@ -102,7 +109,7 @@ class Store:
             not isinstance(name, str)
             or not MANIFEST_NAME.fullmatch(name)
             or not isinstance(sha256, str)
-            or not canonical
+            or data != to_json(value)
         ):
             raise IndexCorruptError(f"{self.path / CURRENT}: names no manifest.")
         return name, sha256
@@ -253,31 +260,9 @@ class Store:
             elif manifest is not None:  # what a sealed segment was made from; kept for a restart
                 (self.segments / segment / f"{FIELD_ROWS}.bin").unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold the index as its only writer.
 
         Raises LockedError that says who holds it. The lock goes with its process.
         """
-        from filelock import FileLock, Timeout
-
-        self.path.mkdir(parents=True, exist_ok=True)
-        holder = self.path / "writer.json"
-        lock = FileLock(self.path / "writer.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            who = ""
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                value = json.loads(holder.read_text())
-                who = f" (process {int(value['pid'])} on {value['host']!r})"
-            raise LockedError(
-                f"Another writer{who} holds {self.path}; wait for it to finish, or stop it."
-            ) from None
-        try:
-            with room(self.path):
-                holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-                yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
+        return writing(self.path)
