@@ -25,6 +25,7 @@ from tokret.cli import (
     evaluate,
     index,
     info,
+    leaderboard,
     search,
     update,
     verify,
@@ -45,6 +46,7 @@ COMMANDS = {
     "verify": verify,
     "eval": eval,
     "evaluate": evaluate,
+    "leaderboard": leaderboard,
     "doctor": doctor,
 }
 
