@@ -222,10 +222,8 @@ def _environment() -> Iterator[Check]:
         if offline
         else "tokret never uses it; [st] may download models, HF_HUB_OFFLINE=1 forbids it",
     )
-    cache = Path(
-        os.environ.get("HF_HUB_CACHE")
-        or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "hub"
-    )
+    home = os.path.expanduser(os.environ.get("HF_HOME") or "~/.cache/huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")  # perhaps without a home
     state = "exists" if cache.is_dir() else "does not exist yet"
     yield Check("model cache", "note", f"{cache} {state}")
 
@@ -240,7 +238,13 @@ def _resources() -> Iterator[Check]:
         detail += f", {size(free)} of memory free"
     low = free is not None and free < LOW_MEMORY
     yield Check("machine", "warn" if low else "ok", detail)
-    for name, folder in (("disk here", Path.cwd()), ("temporary", Path(tempfile.gettempdir()))):
+    places = [("disk here", Path.cwd())]
+    try:
+        places.append(("temporary", Path(tempfile.gettempdir())))
+    except FileNotFoundError:
+        advice = "Set TMPDIR to a folder that can be written; searching needs none."
+        yield Check("temporary", "warn", "no folder for temporary files can be written", advice)
+    for name, folder in places:
         space = shutil.disk_usage(folder).free
         writable = os.access(folder, os.W_OK)
         status: Status = "ok" if space >= LOW_DISK and writable else "warn"

@@ -51,20 +51,36 @@ def sync_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def room(path: Path) -> Iterator[None]:
-    """Name the place where the disk, or a quota, ran full: ResourceError."""
+def room(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Name the place where the disk, a quota or a limit refused to take more: ResourceError.
+
+    ``needed`` bytes were to be written there, where that is known.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        refused = _REFUSED.get(error.errno or 0)
+        if refused is None:
             raise
-        free = ""
+        what, advice = refused
+        folder = path if path.is_dir() else path.parent
+        sizes = [] if needed is None else [f"{needed:,} bytes were to be written"]
         with contextlib.suppress(OSError):
-            free = f", {shutil.disk_usage(path).free:,} bytes are free"
+            sizes.append(f"{shutil.disk_usage(folder).free:,} bytes are free")
+        told = f" ({', '.join(sizes)})" if sizes else ""
+        place = f"the index at {path}" if path == folder else str(path)
         raise ResourceError(
-            f"No space left for the index at {path}{free}. What was committed is whole; make "
-            "room and run the same command again."
+            f"{what} {place}{told}. What was committed is whole; {advice} and run the same "
+            "command again."
         ) from error
+
+
+_REFUSED = {
+    errno.ENOSPC: ("No space left for", "make room"),
+    errno.EDQUOT: ("The quota leaves no space for", "make room"),
+    errno.EFBIG: ("Files may not become so large (ulimit -f):", "raise the limit"),
+    errno.EIO: ("The disk failed (input/output error) at", "see to the disk"),
+}
 
 
 @contextlib.contextmanager
@@ -84,16 +100,18 @@ def address_space(path: Path, size: int) -> Iterator[None]:
 def write_atomically(path: Path, data: bytes) -> None:
     """Put ``data`` under ``path`` so that a reader sees the old file or the new one."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+    with room(path, len(data)):
+        try:
+            with open(partial, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
 
 
 def to_json(value: object) -> bytes:
@@ -315,8 +333,9 @@ class ColumnWriter:
     def __post_init__(self) -> None:
         self._tail = b""  # bytes since the last whole block
         self._synced = False
-        self._file: BinaryIO = open(self.path, "ab")  # noqa: SIM115  (closed by close)
-        self._file.truncate(self.rows * self.row_bytes)
+        with room(self.path):
+            self._file: BinaryIO = open(self.path, "ab")  # noqa: SIM115  (closed by close)
+            self._file.truncate(self.rows * self.row_bytes)
         whole = len(self.blocks) * BLOCK
         if self.rows * self.row_bytes > whole:
             with open(self.path, "rb") as file:
@@ -333,7 +352,8 @@ class ColumnWriter:
         rows = np.ascontiguousarray(values, self.dtype)
         data = rows.tobytes()
         self._synced = False
-        self._file.write(data)
+        with room(self.path, len(data)):
+            self._file.write(data)
         self.rows += len(rows)
         view = memoryview(self._tail + data)
         whole = len(view) - len(view) % BLOCK
@@ -343,16 +363,22 @@ class ColumnWriter:
 
     def map(self) -> Array:
         """What was appended so far, read-only, as it lies on disk."""
-        self._file.flush()
+        with room(self.path):
+            self._file.flush()
         shape = (self.rows,) if self.width is None else (self.rows, self.width)
         if self.rows * self.row_bytes == 0:
             return np.empty(shape, self.dtype)
         return np.asarray(np.memmap(self.path, self.dtype, "r", shape=shape))
 
     def sync(self) -> None:
-        """Make what was appended survive a power cut."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Make what was appended survive a power cut.
+
+        Where that fails, nobody knows what of it is on the disk, and asking again may be
+        answered with a success that is none: the file is to be written anew.
+        """
+        with room(self.path, self.rows * self.row_bytes):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._synced = True
 
     def close(self) -> Column:
@@ -365,8 +391,9 @@ class ColumnWriter:
         return Column(self.dtype, shape, (*self.blocks, *last))
 
     def abandon(self) -> None:
-        """Let go of the file without finishing it."""
-        self._file.close()
+        """Let go of the file without finishing it; what it still held back may be lost."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def state(self) -> dict[str, Any]:
         """What a later process needs in order to go on appending."""
