@@ -14,6 +14,16 @@ RESOURCES = 5
 SPELT = {  # what the library calls it, and what the command line does
     "encoding_errors='replace'": "--encoding-errors replace",
     "on_duplicate 'skip' or 'replace'": "--on-duplicate skip or replace",
+    "missing='drop'": "--missing drop",
+    "missing='partial'": "--missing partial",
+    "resample='collections'": "--resample collections",
+    "resample='queries'": "--resample queries",
+    "as query= or task=, one to leave out as drop=": "with --query or --task, one to leave out "
+    "with --drop",
+    "its name as system=": "its name with --system",
+    "as query=.": "with --query.",
+    "(Runs are ranked with their judgements: qrels.)": "Runs are ranked with --qrels.",
+    "Plot a selection: Scores.select(systems=...).": "Leave --plot out.",
     "missing='add'": "--missing add",
     "write JSONL, or escape ids (escape=True)": "write JSONL: --format jsonl",
     "pass query vectors": "pass --query-vectors FILE with",

@@ -192,7 +192,8 @@ def _noise(board: Leaderboard, rules: Names, seed: int) -> list[Stability]:
 
 def _conclude(talk: Talk, board: Leaderboard) -> None:
     """Say what the tables do not: the winner of all duels, Kemeny's cost, what was drawn."""
-    best, votes = board.consensus, board.voters
+    best = board.consensus
+    against = "the queries' orders" if board.voters == "queries" else "the tasks' orders"
     talk.say(
         f"{escaped(board.winner)} wins all duels (Condorcet winner)."
         if board.winner is not None
@@ -200,11 +201,11 @@ def _conclude(talk: Talk, board: Leaderboard) -> None:
     )
     if best.exact:
         many = "" if best.optima == 1 else f", one of {best.optima or 'several'} as good"
-        talk.say(f"Kemeny's order is exact{many}: {best.cost:g} pairs of {votes} against it.")
+        talk.say(f"Kemeny's order is exact{many}: {best.cost:,g} pairs against {against}.")
     else:
         talk.say(
-            f"Kemeny's order is by local search: {best.cost:g} pairs of {votes} against it, "
-            f"and no order has fewer than {best.bound:g}."
+            f"Kemeny's order is by local search: {best.cost:,g} pairs against {against}, "
+            f"and no order has fewer than {best.bound:,g}."
         )
     if board.resampled is not None:
         n = board.resampled.places.shape[1]

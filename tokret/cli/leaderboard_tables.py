@@ -93,4 +93,4 @@ def _table(title: str | None = None) -> Table:
 def _points(points: float) -> str:
     if points == round(points * 2) / 2:  # votes: whole and half points
         return f"{points:,.1f}".removesuffix(".0")
-    return f"{points:.4f}"
+    return f"{points:,.4g}" if abs(points) < 1000 else f"{points:,.1f}"

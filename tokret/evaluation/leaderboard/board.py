@@ -24,6 +24,8 @@ from tokret.evaluation.leaderboard.scores import Doubles, Missing, Scores, some_
 from tokret.evaluation.leaderboard.votes import Voters, Votes
 
 SCHEMA_VERSION = 1
+FEW_TASKS = 5  # fewer give few points to tell systems apart by
+FEW_COLLECTIONS = 10  # fewer give few different samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +194,15 @@ def rank_systems(
         interval=interval,
         above=above,
         tier=tier,
-        notes=_notes(votes, chosen, standings, left, missing, drawn is None and samples > 0),
+        notes=_notes(
+            votes,
+            chosen,
+            standings,
+            left,
+            missing,
+            drawn and drawn.resample,
+            drawn is None and samples > 0,
+        ),
     )
 
 
@@ -219,6 +229,7 @@ def _notes(
     standings: Sequence[Standing],
     left: tuple[str, ...],
     missing: Missing,
+    resample: Resample | None,
     no_intervals: bool,
 ) -> tuple[str, ...]:
     scores, notes = votes.scores, []
@@ -238,9 +249,14 @@ def _notes(
     if shared:
         notes.append(f"{shared} systems share their place with the one before.")
     few = len(scores.tasks)
-    if first.rule == "borda" and 1 < few < 5:
+    if first.rule == "borda" and 1 < few < FEW_TASKS:
         notes.append(
             f"{few} tasks give few points to tell systems apart by; see borda(levels=1) beside it."
+        )
+    drawn = len(scores.collections)
+    if resample in ("collections", "both") and drawn < FEW_COLLECTIONS:
+        notes.append(
+            f"{drawn} collections are few to draw from: intervals say little about others."
         )
     if no_intervals:
         why = (

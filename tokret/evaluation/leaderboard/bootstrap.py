@@ -46,10 +46,18 @@ class Resampled:
         return np.stack([low, high], axis=1)
 
     def above(self) -> Doubles:
-        """Share of samples with i above j [n, n], half of one where they are equal."""
-        return np.stack(
-            [((row < self.places) + 0.5 * (row == self.places)).mean(1) for row in self.places]
-        )
+        """Share of samples with i above j [n, n], half of one where they are equal.
+
+        Samples without a score of both do not count; where there is no other, it is one half.
+        """
+        out = np.empty((len(self.places), len(self.places)))
+        for i, row in enumerate(self.places):
+            first = (row < self.places) + 0.5 * (row == self.places)
+            both = ~np.isnan(row - self.places)
+            known = both.sum(axis=1)
+            out[i] = np.divide((first * both).sum(axis=1), known,
+                               out=np.full(len(known), 0.5), where=known > 0)  # fmt: skip
+        return out
 
 
 def bootstrap(

@@ -231,7 +231,7 @@ def _doubts(rows: Sequence[Row], roles: _Roles) -> list[str]:
     mixed = [name for name in roles.scores if name.casefold().strip() in AVERAGES]
     if len(roles.scores) > 2 and mixed:
         notes.append(
-            f"{mixed[0]!r} counts as a task of its own; leave it out (drop) if it is the mean "
+            f"{mixed[0]!r} counts as a task of its own; leave that column out if it is the mean "
             "of the others."
         )
     return notes
