@@ -67,6 +67,15 @@ class Certifier(Protocol):
         ...
 
 
+@runtime_checkable
+class Checker(Protocol):
+    """A searcher that can read all that a search might, and say what is wrong with it."""
+
+    def check(self) -> None:
+        """Raise IndexCorruptError for what no writer of ours writes."""
+        ...
+
+
 class Backend(Protocol):
     """One way to store and search documents. A frozen dataclass: its fields are its spec."""
 

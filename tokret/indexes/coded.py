@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokret.errors import IndexCorruptError
 from tokret.indexes.codebook import Codebook
 from tokret.indexes.exact import stored_tokens
 from tokret.indexes.field_table import copy_fields
+from tokret.indexes.files import Array
 from tokret.indexes.manifest import Entry
 from tokret.indexes.merge import Source, copy_rows
 from tokret.indexes.segment import Layout, Segment, SegmentWriter
 from tokret.indexes.store import Store
-from tokret.kernels import coding
+from tokret.kernels import coding, stages
 from tokret.kernels.stages import Block, block
 from tokret.types import Floats, Ints, Mask, Tokens, rising
 
@@ -103,12 +105,17 @@ def _append(writer: SegmentWriter, tokens: Tokens, codebook: Codebook, threads: 
 
 def add_postings(writer: SegmentWriter, cells: int) -> None:
     """Turn the cells of each passage into the passages of each cell."""
-    ends = writer.map("cell_ends")
-    offsets = np.concatenate([[0], ends]).astype(np.int64)
-    column = writer.map("cells")
-    all_ends, all_postings, base = [], [], 0
-    for first in range(0, len(ends), BLOCK_PASSAGES):
-        last = min(first + BLOCK_PASSAGES, len(ends))
+    offsets = np.concatenate([[0], writer.map("cell_ends")]).astype(np.int64)
+    ends, postings = posted(offsets, writer.map("cells"), cells)
+    writer.add_columns(POSTING_COLUMNS, posting_ends=ends, postings=postings)
+
+
+def posted(offsets: Ints, column: NDArray[np.uint16], cells: int) -> tuple[Ints, Array]:
+    """Ends and postings, from the cells of passages: offsets [N + 1] and those cells."""
+    none = np.empty(0, np.int64)
+    all_ends, all_postings, base = [none], [none.astype(np.uint16)], 0
+    for first in range(0, len(offsets) - 1, BLOCK_PASSAGES):
+        last = min(first + BLOCK_PASSAGES, len(offsets) - 1)
         mine = np.asarray(column[offsets[first] : offsets[last]])
         owners = np.repeat(np.arange(last - first), np.diff(offsets[first : last + 1]))
         order = np.argsort(mine, kind="stable")
@@ -116,12 +123,7 @@ def add_postings(writer: SegmentWriter, cells: int) -> None:
         all_ends.append(base + counts.cumsum())
         all_postings.append(owners[order].astype(np.uint16))
         base += len(mine)
-    none = np.empty(0, np.int64)
-    writer.add_columns(
-        POSTING_COLUMNS,
-        posting_ends=np.concatenate([none, *all_ends]),
-        postings=np.concatenate([none, *all_postings]),
-    )
+    return np.concatenate(all_ends), np.concatenate(all_postings)
 
 
 class CodedSegment:
@@ -171,6 +173,28 @@ class CodedSegment:
                     self.code_offsets[first : last + 1],
                 )
             )
+
+    def rows(self, passage: int, codebook: Codebook) -> NDArray[np.int8]:
+        """Rows [T, W] of one passage. Raises IndexCorruptError where they cannot be read."""
+        block, n = divmod(passage, BLOCK_PASSAGES)
+        count = int(self.token_offsets[passage + 1] - self.token_offsets[passage])
+        try:
+            return stages.decode(codebook.coding, self.blocks[block], n, count)
+        except ValueError as error:
+            where = self.segment.path / "codes.bin"
+            raise IndexCorruptError(f"{where}: of passage {passage}: {error}.") from error
+
+    def check(self, codebook: Codebook) -> None:
+        """Read every passage, and hold postings to its cells. Raises IndexCorruptError."""
+        known = len(self.segment.map("posting_ends")) // max(len(self.blocks), 1)
+        ends, postings = posted(self.cell_offsets, self.cells, known)
+        for name, made in (("posting_ends", ends), ("postings", postings)):
+            if not np.array_equal(made, self.segment.map(name)):
+                raise IndexCorruptError(
+                    f"{self.segment.path / name}.bin: not what the cells of passages give."
+                )
+        for n in range(self.segment.passages):
+            self.rows(n, codebook)
 
 
 _OPENED: WeakKeyDictionary[Segment, CodedSegment] = WeakKeyDictionary()

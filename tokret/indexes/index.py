@@ -13,11 +13,9 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tokret import __version__
 from tokret.encoders import Encoder, Identity, encoders
 from tokret.errors import (
     IndexCorruptError,
-    IndexFormatError,
     IndexStateError,
     ModelMismatchError,
     UsageError,
@@ -35,7 +33,7 @@ from tokret.indexes.selection import field_counts, places
 from tokret.indexes.store import Snapshot, Store
 from tokret.indexes.tune import tuned
 from tokret.indexes.verify import verify as damages_of
-from tokret.indexes.view import View, best_documents, certified
+from tokret.indexes.view import View, backend_of, best_documents, certified
 from tokret.locks import Lock
 from tokret.scoring import MaxSim, Scorer, scorers
 from tokret.types import Document, Hits, Match
@@ -76,7 +74,7 @@ class Index:
         self._options = {"any_model": any_model, "tune": dict(tune or {})}
         self._overhead: int | None = None  # tokens that the encoder adds to any text
         snapshot = store.open()
-        self._backend = tuned(_backend_of(snapshot), tune or {})
+        self._backend = tuned(backend_of(snapshot), tune or {})
         self._view: View | None = View.of(snapshot, self._backend)
         self._given = encoder
         self._encoder = None if encoder is None else self._accept(encoder)
@@ -542,17 +540,6 @@ class Index:
 
 def _reopened(path: str, encoder: Encoder | None, options: dict[str, Any]) -> Index:
     return Index.open(path, encoder=encoder, **options)
-
-
-def _backend_of(snapshot: Snapshot) -> Backend:
-    spec = snapshot.manifest.backend
-    try:
-        return backends.build(spec)
-    except UsageError as error:
-        raise IndexFormatError(
-            f"{snapshot.path} has the backend {spec!r:.200}, which tokret {__version__} cannot "
-            f"use. {error}"
-        ) from error
 
 
 def _named(identity: Identity) -> str:

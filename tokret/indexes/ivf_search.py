@@ -438,10 +438,12 @@ class IvfSearcher:
         if "vectors" in segment.columns:
             return stored_tokens(segment)[place]
         book = self._codebook
-        coded = open_coded(segment, book)
-        b, n = divmod(place, BLOCK_PASSAGES)
-        count = int(coded.token_offsets[place + 1] - coded.token_offsets[place])
-        return book.vectors(stages.decode(book.coding, coded.blocks[b], n, count))
+        return book.vectors(open_coded(segment, book).rows(place, book))
+
+    def check(self) -> None:
+        """Read every code, and hold postings to the cells that they list."""
+        for _, coded, _ in self._coded:
+            coded.check(self._codebook)
 
 
 def _by_codes(scorer: Scorer | None) -> bool:

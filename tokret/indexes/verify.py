@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tokret.errors import IndexCorruptError, UsageError
-from tokret.indexes.files import Column
+from tokret.indexes.consistency import check_searcher, check_segment
+from tokret.indexes.files import Column, read_checked
 from tokret.indexes.segment import read_description
 from tokret.indexes.store import CURRENT, REOPENINGS, Store
 
@@ -28,9 +29,11 @@ def verify(
 ) -> list[Damage]:
     """Check an index; an empty list means that it is whole.
 
-    ``quick`` checks what opening it checks: the manifest, every description, every
-    size. ``full`` reads every byte and names damaged ranges. ``progress`` is called with
-    bytes read and bytes in all. Raises IndexMissingError or IndexFormatError.
+    ``quick`` checks what opening it checks: the manifest, every description, every size,
+    every column that is read into memory. ``full`` reads every byte, names damaged ranges,
+    and where there are none compares values, so that also files whose digests were made to
+    fit are refused. ``progress`` is called with bytes read and bytes in all. Raises
+    IndexMissingError or IndexFormatError.
     """
     if mode not in ("quick", "full"):
         raise UsageError(f"mode must be 'quick' or 'full', got {mode!r}.")
@@ -45,8 +48,8 @@ def verify(
 
 def _pointer(store: Store) -> bytes | None:
     try:
-        return (store.path / CURRENT).read_bytes()
-    except OSError:
+        return read_checked(store.path / CURRENT)
+    except (OSError, IndexCorruptError):
         return None
 
 
@@ -84,20 +87,24 @@ def _damages(store: Store, mode: str, progress: Callable[[int, int], None] | Non
         done += column.size
         if progress is not None:
             progress(done, total)
-    return damages or _inconsistencies(store)
+    return damages or _inconsistencies(store, mode)
 
 
-def _inconsistencies(store: Store) -> list[Damage]:
+def _inconsistencies(store: Store, mode: str) -> list[Damage]:
     """What is wrong between files that are each what was written."""
+    damages = []
     try:
         snapshot = store.open()
-        for segment in snapshot.segments:
-            segment.fields.check()
-            segment.passage_offsets  # noqa: B018  (reading checks it)
-            segment.token_offsets if segment.tokens else None  # noqa: B018
+        for segment in snapshot.segments if mode == "full" else ():
+            try:
+                check_segment(segment)
+            except IndexCorruptError as error:
+                damages.append(_damage(store.path, error))
+        if not damages:
+            check_searcher(snapshot, full=mode == "full")
     except IndexCorruptError as error:
-        return [_damage(store.path, error)]
-    return []
+        damages.append(_damage(store.path, error))
+    return damages
 
 
 def _damage(root: Path, error: IndexCorruptError) -> Damage:

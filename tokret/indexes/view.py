@@ -6,12 +6,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tokret.errors import IndexCorruptError
-from tokret.indexes.base import Backend, Certificate, Searcher
+from tokret import __version__
+from tokret.errors import IndexCorruptError, IndexFormatError, UsageError
+from tokret.indexes.base import Backend, Certificate, Searcher, backends
 from tokret.indexes.filter import Filter
 from tokret.indexes.selection import allowed_documents
 from tokret.indexes.store import Snapshot
 from tokret.types import Floats, Hit, Hits, Ints, Mask
+
+
+def backend_of(snapshot: Snapshot) -> Backend:
+    """The backend that a version names. Raises IndexFormatError for one that is not here."""
+    spec = snapshot.manifest.backend
+    try:
+        return backends.build(spec)
+    except UsageError as error:
+        raise IndexFormatError(
+            f"{snapshot.path} has the backend {spec!r:.200}, which tokret {__version__} cannot "
+            f"use. {error}"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
