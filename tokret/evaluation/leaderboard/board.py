@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast, get_args
 
@@ -194,14 +194,10 @@ def rank_systems(
         interval=interval,
         above=above,
         tier=tier,
-        notes=_notes(
-            votes,
-            chosen,
-            standings,
-            left,
-            missing,
-            drawn and drawn.resample,
-            drawn is None and samples > 0,
+        notes=(
+            *_policy_notes(whole, left, missing),
+            *_tie_notes(whole, standings[0]),
+            *_sample_notes(whole, chosen[0], drawn, samples),
         ),
     )
 
@@ -223,46 +219,41 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _notes(
-    votes: Votes,
-    chosen: Sequence[Rule],
-    standings: Sequence[Standing],
-    left: tuple[str, ...],
-    missing: Missing,
-    resample: Resample | None,
-    no_intervals: bool,
-) -> tuple[str, ...]:
-    scores, notes = votes.scores, []
+def _policy_notes(scores: Scores, left: tuple[str, ...], missing: Missing) -> Iterator[str]:
     if left:
-        notes.append(f"Not ranked, for they lack scores: {some_of(left)}.")
+        yield f"Not ranked, for they lack scores: {some_of(left)}."
     gaps = scores.gaps()
     if gaps and missing == "partial":
-        notes.append(
+        yield (
             f"{len(gaps)} systems lack scores ({some_of(list(gaps))}): each vote counts among the "
             "systems that it knows, and means are over other tasks for each of them."
         )
-    first = standings[0]
+
+
+def _tie_notes(scores: Scores, first: Standing) -> Iterator[str]:
     shared = len(first.places) - len(np.unique(first.places))
     told = len(first.points) - len(np.unique(first.points)) - shared
     if told > 0:
-        notes.append(f"{told} ties of {first.rule} were broken by borda(levels=1).")
+        yield f"{told} ties of {first.rule} were broken by borda(levels=1)."
     if shared:
-        notes.append(f"{shared} systems share their place with the one before.")
-    few = len(scores.tasks)
-    if first.rule == "borda" and 1 < few < FEW_TASKS:
-        notes.append(
-            f"{few} tasks give few points to tell systems apart by; see borda(levels=1) beside it."
+        yield f"{shared} systems share their place with the one before."
+    tasks = len(scores.tasks)
+    if first.rule == "borda" and 1 < tasks < FEW_TASKS:
+        beside = "; see borda(levels=1) beside it" if scores.by_query else ""
+        yield f"{tasks} tasks give few points to tell systems apart by{beside}."
+
+
+def _sample_notes(
+    scores: Scores, rule: Rule, drawn: Resampled | None, samples: int
+) -> Iterator[str]:
+    if drawn is None and samples:
+        reason = "there is one task, and one score in it for each system"
+        if not rule.resampled:
+            reason = f"{rule} is too slow to be resampled"
+        yield f"No intervals: {reason}."
+    collections = len(scores.collections)
+    if drawn is not None and drawn.resample != "queries" and collections < FEW_COLLECTIONS:
+        yield (
+            f"{collections} collections are few to draw from: the intervals say little about "
+            "other collections."
         )
-    drawn = len(scores.collections)
-    if resample in ("collections", "both") and drawn < FEW_COLLECTIONS:
-        notes.append(
-            f"{drawn} collections are few to draw from: intervals say little about others."
-        )
-    if no_intervals:
-        why = (
-            f"{chosen[0]} is too slow to be resampled"
-            if not chosen[0].resampled
-            else "there is one task, and one score in it for each system"
-        )
-        notes.append(f"No intervals: {why}.")
-    return tuple(notes)

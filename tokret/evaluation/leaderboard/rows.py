@@ -49,7 +49,7 @@ def _delimited(opened: Opened, suffix: str) -> Iterator[Row]:
     delimiter = {".csv": ",", ".tsv": "\t"}.get(suffix) or max(DELIMITERS, key=first.count)
     if delimiter not in first and suffix == ".csv" and ";" in first:
         delimiter = ";"
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     try:
         for fields in reader:

@@ -96,7 +96,7 @@ class Borda(_Tallied):
             points = sums.task_ranks
             votes = (~np.isnan(points)).astype(np.float64)
             points, sizes = np.where(votes > 0, points, 0), np.ones_like(sizes)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"):  # a system that no vote knows
             share = (sizes * sums.weights).sum(axis=0) / (votes * sums.weights).sum(axis=1)
             out: Doubles = (points * sums.weights).sum(axis=1) * share
         return np.round(out, 9)
@@ -127,9 +127,11 @@ class ZScore(_Tallied):
 
     def tally(self, sums: Sums) -> Doubles:
         """Mean z-scores; a task where all are equal gives 0."""
-        centred = sums.means - np.nanmean(sums.means, axis=0)
-        spread = np.nanstd(sums.means, axis=0)
-        flat = spread <= 1e-12 * np.nanmax(np.abs(sums.means), axis=0, initial=0)
+        present = ~np.isnan(sums.means)
+        known = np.maximum(present.sum(axis=0), 1)
+        centred = sums.means - np.where(present, sums.means, 0).sum(axis=0) / known
+        spread = np.sqrt((np.where(present, centred, 0) ** 2).sum(axis=0) / known)
+        flat = spread <= 1e-12 * np.where(present, np.abs(sums.means), 0).max(axis=0)
         scaled = np.where(flat, centred * 0, centred / np.where(flat, 1, spread))
         return steady(sums.over_tasks(scaled))
 
