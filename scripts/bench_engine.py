@@ -315,7 +315,7 @@ def search(job: dict[str, Any]) -> list[dict[str, Any]]:
                     **timing,
                 }
             )
-            if hasattr(searcher, "seconds") and "recall" in target:
+            if timing["stage_ms"] and "recall" in target:
                 rows[-1]["stages"] = counted(index, searcher, data, asked, k, target, rows[-1])
                 rows[-1]["copy_gbs"], rows[-1]["peak_gmacs"] = (
                     machine["copy_gbs"],
@@ -349,8 +349,8 @@ def timed(
     queries = data.queries
     for i in asked[:WARM]:
         index.search(queries[i], k, text=False, **target)
-    if hasattr(searcher, "seconds"):
-        searcher.seconds.clear()
+    seconds = seconds_of(searcher)
+    seconds.clear()
     best, every, found = [], [], {}
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
     cpu = time.process_time()
@@ -373,10 +373,16 @@ def timed(
         "major_faults": resource.getrusage(resource.RUSAGE_SELF).ru_majflt - faults,
         "stage_ms": {
             name: round(1000 * s / len(asked) / repeats, 4)
-            for name, s in getattr(searcher, "seconds", {}).items()
+            for name, s in seconds.items()
         },
         "found": found,
     }
+
+
+def seconds_of(searcher: Any) -> dict[str, float]:  # noqa: ANN401
+    """Seconds of each stage, as they are added up; of a backend without stages, nothing."""
+    scan = getattr(searcher, "scan", None)
+    return {} if scan is None else scan.seconds
 
 
 def batch(index: Any, data: Data, asked: list[int], target: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
@@ -419,10 +425,10 @@ def counting(searcher: Any) -> Iterator[dict[str, dict[str, float]]]:  # noqa: A
     from tokret.indexes.coded import BLOCK_PASSAGES
     from tokret.kernels import stages
 
-    sizes = searcher._cell_sizes()
+    sizes = searcher.scan.cell_sizes
     places = {
         id(block.held): (coded, b * BLOCK_PASSAGES)
-        for _, coded, _ in searcher._coded
+        for _, coded, _ in searcher.scan.coded
         for b, block in enumerate(coded.blocks)
     }
     sums: dict[str, dict[str, float]] = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,24 @@ class Request(NamedTuple):
     allowed: Mask | None = None
     k: int = 10
     target: Target = Target()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a commit is asked beside what it writes.
+
+    ``memory`` bytes that making codes may take, instead of what the backend's options say;
+    ``queries`` [Q, H] that a trained index is measured with; ``renew`` what was measured when
+    it was much smaller. ``report`` is told the step, how much of it is done, and of how much.
+    """
+
+    report: Report | None = None
+    memory: int | None = None
+    queries: Sequence[Floats] | None = None
+    renew: bool = False
+
+
+ALONE = Terms()  # nothing but what the commit writes
 
 
 class Certificate(NamedTuple):
@@ -76,6 +95,15 @@ class Checker(Protocol):
         ...
 
 
+@runtime_checkable
+class Measured(Protocol):
+    """A searcher that knows what efforts of searching were measured to bring."""
+
+    def measurement(self) -> dict[str, Any] | None:
+        """On how much they were measured, and whether that still fits; JSON-able."""
+        ...
+
+
 class Backend(Protocol):
     """One way to store and search documents. A frozen dataclass: its fields are its spec."""
 
@@ -107,12 +135,11 @@ class Backend(Protocol):
         """
         ...
 
-    def settle(self, store: Store, draft: Manifest, report: Report | None = None) -> Manifest:
+    def settle(self, store: Store, draft: Manifest, terms: Terms = ALONE) -> Manifest:
         """Bring the next version to the form that is searched, before it is committed.
 
         May replace segments by others that it writes, and set ``derived``, the segment of
-        what belongs to all of them together. ``report`` is told the step, how much of it is
-        done, and of how much.
+        what belongs to all of them together.
         """
         ...
 

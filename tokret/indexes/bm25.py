@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from tokret.errors import IndexCorruptError, UsageError
-from tokret.indexes.base import Report, Request, backends
+from tokret.indexes.base import ALONE, Request, Terms, backends
 from tokret.indexes.files import Array
 from tokret.indexes.manifest import Entry, Manifest
 from tokret.indexes.segment import Layout, Segment, SegmentWriter
@@ -118,7 +118,7 @@ class Bm25(Spec):
     def finish(self, writer: SegmentWriter) -> None:
         """Texts are all it needs."""
 
-    def settle(self, store: Store, draft: Manifest, report: Report | None = None) -> Manifest:
+    def settle(self, store: Store, draft: Manifest, terms: Terms = ALONE) -> Manifest:
         """Score every (term, document) pair of the live documents."""
         snapshot = store.snapshot(replace(draft, derived=None))
         if snapshot.documents == 0:

@@ -21,16 +21,17 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from tokret.encoders.base import Encoder, Identity
-from tokret.errors import IndexCorruptError, IndexStateError, UsageError
-from tokret.indexes.base import Backend, backends
+from tokret.errors import IndexCorruptError, IndexStateError, InputError, UsageError
+from tokret.indexes.base import Backend, Terms, backends
 from tokret.indexes.documents import as_document
 from tokret.indexes.files import read_json, to_json, write_atomically
 from tokret.indexes.index import encoder_for
 from tokret.indexes.ingest import Added, Ingest, Interrupted, OnDuplicate, Progress
 from tokret.indexes.manifest import MANIFEST_NAME, Manifest, Settings
 from tokret.indexes.publish import publish
+from tokret.indexes.queries import requests_of
 from tokret.indexes.store import BUILD, Store
-from tokret.types import Document
+from tokret.types import Document, Floats
 
 STATE_KEYS = {"plan", "base", "digest", "ingest"}
 CHECKPOINT_SECONDS = 5.0  # at most this much work is done twice
@@ -48,6 +49,8 @@ def build(
     normalize: bool = True,
     vectors: Iterable[ArrayLike] | None = None,
     on_duplicate: OnDuplicate = "error",
+    calibrate: Iterable[str | ArrayLike] | None = None,
+    max_memory: int | None = None,
     restart: bool = False,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -60,12 +63,17 @@ def build(
     new one is whole. Raises UsageError where an index is in the way, IndexStateError
     where the unfinished build was of another corpus or other settings (``restart``
     discards it), LockedError, and InputError for a bad document.
+
+    ``calibrate`` are queries, texts or token vectors [Q, H], such as the index will get: an ivf
+    index is measured with these, and not with queries made of its passages, for what a
+    recall takes. ``max_memory`` bounds the bytes that a build holds but for mapped files.
     """
     chosen = backends.build(backend)
     model = encoder_for(encoder, chosen)
     settings = Settings(long, max_tokens, overlap, normalize)
     identity = None if model is None else model.identity
     plan = {**_plan(chosen, identity, settings, on_duplicate), "vectors": vectors is not None}
+    measuring = None if calibrate is None else _measuring(calibrate, chosen, model, normalize)
     store = Store(path)
     if store.path.is_file():
         raise UsageError(f"{store.path} is a file; an index is a folder.")
@@ -115,9 +123,28 @@ def build(
             ingest.abandon()
             raise
         manifest = Manifest(base, str(chosen), identity, settings)
-        publish(store, chosen, manifest, ingest.entries())
+        publish(store, chosen, manifest, ingest.entries(), Terms(None, max_memory, measuring))
         (store.path / BUILD).unlink(missing_ok=True)
     return ingest.added
+
+
+def _measuring(
+    queries: Iterable[str | ArrayLike], backend: Backend, model: Encoder | None, normalize: bool
+) -> list[Floats]:
+    """Token vectors of the queries that an index is measured with; those of none are left out."""
+    if backend.name != "ivf" or model is None:
+        raise UsageError(f"calibrate: only ivf indexes are measured, got backend {backend}.")
+    requests = requests_of(list(queries), lambda: model, normalize, None)
+    vectors = [r.vectors for r in requests if r.vectors is not None and len(r.vectors)]
+    if not vectors:
+        raise InputError("calibrate got no query with tokens; give some, or leave it out.")
+    for i, rows in enumerate(vectors):
+        if rows.shape[1] != model.identity.dim:
+            raise InputError(
+                f"calibrate: query {i} has vectors of width {rows.shape[1]}, the index of "
+                f"{model.identity.dim}."
+            )
+    return vectors
 
 
 class _Stream:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tokret.errors import IndexCorruptError, UsageError
 from tokret.indexes import kmeans
-from tokret.indexes.effort import settings_of
+from tokret.indexes.effort import calibration_of
 from tokret.indexes.files import parse_json
 from tokret.indexes.kmeans import Cells
 from tokret.indexes.segment import Layout, Segment, SegmentWriter
@@ -171,7 +171,7 @@ class Codebook:
                 or cells.centroids.min() < -127
             ):
                 raise ValueError("its tables do not fit each other")
-            settings_of(facts)
+            calibration_of(facts)
             return cls(
                 held["rotation"].reshape(height, width),
                 held["inverse"].reshape(height, width),

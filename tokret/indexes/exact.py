@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from tokret.errors import IndexCorruptError, InputError, UsageError
-from tokret.indexes.base import Certificate, Report, Request, backends
+from tokret.indexes.base import ALONE, Certificate, Request, Terms, backends
 from tokret.indexes.files import Array
 from tokret.indexes.manifest import Manifest
 from tokret.indexes.segment import Layout, Segment, SegmentWriter
@@ -49,7 +49,7 @@ class Exact(Spec):
     def finish(self, writer: SegmentWriter) -> None:
         """Vectors are all it needs."""
 
-    def settle(self, store: Store, draft: Manifest, report: Report | None = None) -> Manifest:
+    def settle(self, store: Store, draft: Manifest, terms: Terms = ALONE) -> Manifest:
         """Segments are searched as they were written."""
         return draft
 

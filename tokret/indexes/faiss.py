@@ -20,7 +20,7 @@ import numpy as np
 
 from tokret.errors import UsageError
 from tokret.indexes import faiss_index
-from tokret.indexes.base import Report, backends
+from tokret.indexes.base import ALONE, Report, Terms, backends
 from tokret.indexes.exact import Exact
 from tokret.indexes.faiss_search import DERIVED, FaissSearcher, Held, covered, held_by, load
 from tokret.indexes.files import Array
@@ -86,7 +86,7 @@ class Faiss(Spec):
         """Map the vectors; the faiss index is read at the first search that needs it."""
         return FaissSearcher(self, snapshot)
 
-    def settle(self, store: Store, draft: Manifest, report: Report | None = None) -> Manifest:
+    def settle(self, store: Store, draft: Manifest, terms: Terms = ALONE) -> Manifest:
         """Bring the index to the tokens that there are, training it where it must be.
 
         Segments that it covers already, in the same order from the first on, keep their place;
@@ -105,10 +105,10 @@ class Faiss(Spec):
                 index = load(snapshot.derived, self.factory, _width(snapshot))
                 faiss_index.cut(index, _common(before, held))
         if index is None:
-            index = self._trained(snapshot, report)
+            index = self._trained(snapshot, terms.report)
         if index is None:
             return replace(draft, derived=None)
-        self._add(index, snapshot.segments, report)
+        self._add(index, snapshot.segments, terms.report)
         writer = SegmentWriter(store.new_segment_path(), "derived", DERIVED)
         try:
             _write(writer, index, held, trained)

@@ -20,7 +20,7 @@ from tokret.errors import (
     ModelMismatchError,
     UsageError,
 )
-from tokret.indexes.base import Backend, Certifier, Report, Request, backends
+from tokret.indexes.base import Backend, Certifier, Measured, Report, Request, Terms, backends
 from tokret.indexes.compact import Compacted, worthwhile
 from tokret.indexes.effort import Target
 from tokret.indexes.filter import Filter, Where
@@ -336,21 +336,31 @@ class Index:
         self.refresh()
         return len(found)
 
-    def compact(self, *, force: bool = False, progress: Report | None = None) -> Compacted:
+    def compact(
+        self,
+        *,
+        force: bool = False,
+        max_memory: int | None = None,
+        progress: Report | None = None,
+    ) -> Compacted:
         """Drop the rows of deleted documents and join small segments, in one commit.
 
         Segments are written anew where a fifth of their documents is deleted, or where they
         are small and there is another to join; ``force`` leaves no deleted row. Every answer
-        stays the same, and readers keep the version they opened. ``progress`` is told a step,
-        how much of it is done, and of how much. Raises IndexCorruptError for a segment whose
-        bytes are not what was written, with nothing changed; LockedError.
+        stays the same, and readers keep the version they opened; only where an ivf index has
+        grown by half since it was measured what efforts of searching bring, that is done again.
+        ``max_memory`` is that of ``build``. ``progress`` is told a step, how much of it is done,
+        and of how much. Raises IndexCorruptError for a segment whose bytes are not what was
+        written, with nothing changed; LockedError.
         """
         with self._store.lock():
             before = self._current()
             plan = partial(worthwhile, force=force)
-            if plan(sources(before)):
+            measured = self._measurement()
+            if plan(sources(before)) or (measured is not None and measured["stale"]):
                 entries = before.manifest.segments
-                publish(self._store, self._backend, before.manifest, entries, progress, plan)
+                terms = Terms(progress, max_memory, renew=True)
+                publish(self._store, self._backend, before.manifest, entries, terms, plan)
         self.refresh()
         after = self._state.snapshot
         return Compacted(
@@ -521,6 +531,7 @@ class Index:
         snapshot = self._state.snapshot
         manifest, segments = snapshot.manifest, snapshot.segments
         stored = sum(segment.documents for segment in segments)
+        measured = self._measurement()
         return {
             "path": str(snapshot.path),
             "format": FORMAT,
@@ -535,7 +546,12 @@ class Index:
             "segments": len(segments),
             "bytes": snapshot.size,
             "fields": self.fields(),
+            **({} if measured is None else {"measured": measured}),
         }
+
+    def _measurement(self) -> dict[str, Any] | None:
+        searcher = self._state.searcher
+        return searcher.measurement() if isinstance(searcher, Measured) else None
 
 
 def _reopened(path: str, encoder: Encoder | None, options: dict[str, Any]) -> Index:

@@ -25,21 +25,28 @@ import numpy as np
 from tokret import kernels
 from tokret.errors import UsageError
 from tokret.indexes import codebook as codebooks
-from tokret.indexes.base import Report, Request, backends
-from tokret.indexes.calibrate import K, Searched, curve, pseudo_queries
+from tokret.indexes.base import ALONE, Terms, backends
+from tokret.indexes.calibrate import (
+    Query,
+    Truth,
+    given_queries,
+    measured,
+    pseudo_queries,
+    scanning,
+)
 from tokret.indexes.codebook import Codebook, train
 from tokret.indexes.coded import KIND, add_postings, write_coded
-from tokret.indexes.effort import Effort
+from tokret.indexes.effort import calibration_of
 from tokret.indexes.exact import Exact, stored_tokens
 from tokret.indexes.files import Array
-from tokret.indexes.ivf_search import IvfSearcher, codebook_of
+from tokret.indexes.ivf_search import IvfSearcher, codebook_of, rescored
 from tokret.indexes.manifest import Entry, Manifest
 from tokret.indexes.merge import Source, sources
 from tokret.indexes.segment import Layout, SegmentWriter
 from tokret.indexes.store import Store
 from tokret.indexes.tune import SEARCHING
 from tokret.registry import Spec
-from tokret.types import Dtype, Ints, Mask, Match, Tokens
+from tokret.types import Dtype, Floats, Ints, Mask, Match, Tokens
 
 BRUTE_TOKENS = 50_000  # up to which vectors are not worth coding
 
@@ -112,94 +119,55 @@ class Ivf(Spec):
         """Map codes and vectors; offsets and postings' ends are read."""
         return IvfSearcher(self, snapshot)  # type: ignore[arg-type]
 
-    def settle(self, store: Store, draft: Manifest, report: Report | None = None) -> Manifest:
-        """Code the vectors that wait, where there are enough of them."""
+    def settle(self, store: Store, draft: Manifest, terms: Terms = ALONE) -> Manifest:
+        """Code the vectors that wait, where there are enough; measure what searches bring.
+
+        The latter once, of vectors, when the codebook is made; and, where ``terms`` ask to
+        renew it and the index has grown a lot since, of what is stored.
+        """
         snapshot = store.snapshot(draft)
-        waiting = [
-            (i, source)
-            for i, source in enumerate(sources(snapshot))
-            if source.kind != KIND and source.documents
-        ]
-        if sum(live_tokens(source) for _, source in waiting) < max(BRUTE_TOKENS, 1):
-            return draft
-        if not kernels.NATIVE:
-            warnings.warn(
-                "Vectors are kept as they are and searched by brute force: coding them needs "
-                "tokret's compiled kernels (`tokret doctor` says how to get them).",
-                stacklevel=2,
-            )
-            return draft
+        every = sources(snapshot)
+        waiting = [(i, s) for i, s in enumerate(every) if s.kind != KIND and s.documents]
+        before = book = codebook_of(snapshot)
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        derived, book, fresh = draft.derived, codebook_of(snapshot), False
-        if book is None:
-            book = self._trained([source for _, source in waiting], threads, report)
-            derived = None
-            fresh = all(source.kind != KIND for source in sources(snapshot))
-        else:
-            offsets, take = live_passages([source for _, source in waiting])
-            grown = book.grown(
-                offsets, take, seed=self.seed, threads=threads, memory=self.memory // 4
-            )
-            if grown is not book:
-                book, derived = grown, None
-        entries: list[Entry | None] = list(draft.segments)
-        total = sum(source.segment.tokens for _, source in waiting)
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            if report is not None:
-                report("code", done, total)
-
-        for i, source in waiting:
-            keep = self.store != "none"
-            entries[i] = write_coded(store, source, book, keep, threads, advance)
-        draft = replace(draft, segments=tuple(entry for entry in entries if entry is not None))
-        if derived is None:
-            if fresh and all(entry.kind == KIND for entry in draft.segments):
-                if report is not None:
-                    report("calibrate", 0, 1)
-                book = self._calibrated(
-                    book, store, draft, [source for _, source in waiting], threads
+        if sum(live_tokens(source) for _, source in waiting) >= max(BRUTE_TOKENS, 1):
+            if kernels.NATIVE:
+                given = [source for _, source in waiting]
+                book = self._book_for(given, book, threads, terms)
+                draft = self._coded(store, draft, waiting, book, threads, terms)
+                if before is None and all(entry.kind == KIND for entry in draft.segments):
+                    truth = truth_of_vectors(given, threads)
+                    offsets, take = live_passages(given)
+                    asked = pseudo_queries(take, offsets, self.seed)
+                    book = self._calibrated(book, store, draft, terms, asked, truth)
+            else:
+                warnings.warn(
+                    "Vectors are kept as they are and searched by brute force: coding them needs "
+                    "tokret's compiled kernels (`tokret doctor` says how to get them).",
+                    stacklevel=2,
                 )
-            derived = write_codebook(store, book)
-        return replace(draft, derived=derived)
+        if book is None:
+            if terms.queries:
+                warnings.warn(
+                    f"Queries to measure with are of use from {BRUTE_TOKENS:,} tokens on; so few "
+                    "are searched whole.",
+                    stacklevel=2,
+                )
+            return draft
+        if book is before and terms.renew and stale(book, draft, store):
+            searcher = IvfSearcher(self, store.snapshot(replace(draft, derived=None)), book)
+            asked, truth = searcher.measuring(self.seed, threads)
+            book = self._calibrated(book, store, draft, terms, asked, truth)
+        return draft if book is before else replace(draft, derived=write_codebook(store, book))
 
-    def _calibrated(
-        self, book: Codebook, store: Store, draft: Manifest, given: list[Source], threads: int
+    def _book_for(
+        self, given: list[Source], book: Codebook | None, threads: int, terms: Terms
     ) -> Codebook:
-        """The codebook with what efforts were measured to bring on this very collection."""
-        searcher = IvfSearcher(self, store.snapshot(replace(draft, derived=None)), book)
+        """A codebook for the live passages of segments of vectors: new, or grown if it must."""
         offsets, take = live_passages(given)
-        asked = pseudo_queries(take, offsets, self.seed, threads)
-        truths = []
-        for query, source in asked:
-            scores = []
-            for one in given:
-                tokens = stored_tokens(one.segment)
-                sums = kernels.maxsim(query, tokens, threads=threads)
-                scores.append(sums[live_mask(one)])
-            every = np.concatenate(scores)
-            if source >= 0:
-                every[source] = -np.inf
-            truths.append(np.argsort(-every, kind="stable")[:K])
-
-        def search(request: Request, effort: Effort) -> Searched:
-            searcher.seconds.clear()
-            vectors = request.vectors
-            ranked = searcher.search(vectors, request, effort, 1)  # type: ignore[arg-type]
-            reading = searcher.seconds.get("refine", 0.0)
-            before = sum(searcher.seconds.values()) - reading
-            scores = searcher.scores(vectors, ranked, request.k)  # type: ignore[arg-type]
-            return Searched(ranked.passages, scores, ranked.expected, before, reading)
-
-        found = curve(asked, truths, search)
-        return replace(book, facts={**book.facts, "calibration": [list(s) for s in found]})
-
-    def _trained(self, waiting: list[Source], threads: int, report: Report | None) -> Codebook:
-        """A codebook for the live passages of segments of vectors."""
-        offsets, take = live_passages(waiting)
+        memory = (terms.memory or self.memory) // 4
+        if book is not None:
+            return book.grown(offsets, take, seed=self.seed, threads=threads, memory=memory)
         return train(
             offsets,
             take,
@@ -207,9 +175,90 @@ class Ivf(Spec):
             cells=self.cells or None,
             seed=self.seed,
             threads=threads,
-            memory=self.memory // 4,
-            report=report,
+            memory=memory,
+            report=terms.report,
         )
+
+    def _coded(
+        self,
+        store: Store,
+        draft: Manifest,
+        waiting: list[tuple[int, Source]],
+        book: Codebook,
+        threads: int,
+        terms: Terms,
+    ) -> Manifest:
+        """The version with codes in place of the vectors that wait."""
+        entries: list[Entry | None] = list(draft.segments)
+        total, done = sum(source.segment.tokens for _, source in waiting), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if terms.report is not None:
+                terms.report("code", done, total)
+
+        for i, source in waiting:
+            keep = self.store != "none"
+            entries[i] = write_coded(store, source, book, keep, threads, advance)
+        return replace(draft, segments=tuple(entry for entry in entries if entry is not None))
+
+    def _calibrated(
+        self,
+        book: Codebook,
+        store: Store,
+        draft: Manifest,
+        terms: Terms,
+        asked: list[Query],
+        truth: Truth,
+    ) -> Codebook:
+        """The codebook with what efforts were measured to bring on this very collection.
+
+        Of codes alone, when it is done again, no more than codes were measured to find at first.
+        """
+        searcher = IvfSearcher(self, store.snapshot(replace(draft, derived=None)), book)
+        scan, old = searcher.scan, calibration_of(book.facts)
+        if scan is None:
+            return book
+        if terms.queries:
+            asked = given_queries(terms.queries)
+        found = measured(
+            asked,
+            truth,
+            scanning(scan),
+            tokens=coded_tokens(draft, store),
+            given=bool(terms.queries),
+            rescored=rescored if self.store != "none" else None,
+            ceilings=old.ceilings if old and self.store == "none" else None,
+            report=lambda done, total: terms.report and terms.report("calibrate", done, total),
+        )
+        return replace(book, facts={**book.facts, "calibration": found.facts()})
+
+
+def coded_tokens(draft: Manifest, store: Store) -> int:
+    """Tokens of all coded segments of a version, deleted ones counted."""
+    return sum(store.segment(entry).tokens for entry in draft.segments if entry.kind == KIND)
+
+
+def stale(book: Codebook, draft: Manifest, store: Store) -> bool:
+    """Whether the index was measured never, or when it was much smaller."""
+    there, found = coded_tokens(draft, store), calibration_of(book.facts)
+    return there > 0 and (found is None or found.stale(there))
+
+
+def truth_of_vectors(given: list[Source], threads: int) -> Truth:
+    """MaxSim of the live passages of segments of vectors, one after another."""
+    masks = [live_mask(source) for source in given]
+
+    def truth(query: Floats) -> Floats:
+        return np.concatenate(
+            [
+                kernels.maxsim(query, stored_tokens(source.segment), threads=threads)[mask]
+                for source, mask in zip(given, masks, strict=True)
+            ]
+        )
+
+    return truth
 
 
 def write_codebook(store: Store, book: Codebook) -> Entry:

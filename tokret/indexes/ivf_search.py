@@ -1,12 +1,11 @@
-"""The search of an ivf index, stage by stage, over coded segments and vectors beside them."""
+"""The search of an ivf index: coded segments, and vectors beside them that wait to be coded."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,25 +14,28 @@ from numpy.typing import NDArray
 from tokret import kernels
 from tokret.errors import IndexCorruptError, InputError, UsageError
 from tokret.indexes.base import Certificate, Request
+from tokret.indexes.calibrate import Query, Truth, pseudo_queries
 from tokret.indexes.codebook import Codebook
-from tokret.indexes.coded import BLOCK_PASSAGES, KIND, CodedSegment, open_coded, passage_mask
-from tokret.indexes.effort import COMPARED, Effort, Target, choose, settings_of
+from tokret.indexes.coded import KIND, CodedSegment, open_coded, passage_mask
+from tokret.indexes.effort import Calibration, Effort, Speed, Target, calibration_of, choose
 from tokret.indexes.exact import stored_tokens
+from tokret.indexes.ivf_bounds import slack_of_codes, widest
+from tokret.indexes.ivf_scan import Ranked, Scan
 from tokret.indexes.segment import Segment
 from tokret.indexes.store import Snapshot
 from tokret.kernels import stages
 from tokret.scoring import MaxSim, Part, Scorer, Xtr
 from tokret.scoring.base import no_candidates, take
-from tokret.types import Floats, Ints, Mask
+from tokret.types import Floats, Ints, Mask, Tokens
 
 if TYPE_CHECKING:
     from tokret.indexes.ivf import Ivf
 
-SCANNED = 4  # of a filter's passages for each that may be read: so many are all compared
-WIDER = 4  # times as many cells where the nearest hold too few documents
-ROUNDING = 1e-5  # of the greatest similarity: more than sums in float32 lose
 RESCORED = 12  # passages scored by stored vectors, beside five for each four documents wanted
 FLOORS = ("kth", "kth*gamma", "zero", "const")  # imputations that need no other similarity
+TIMED = 4  # passages whose tokens are searched for, to see how fast this machine is
+TIMED_TOKENS = 24
+READ = 1 << 14  # passages read at a time where all are
 
 _READ: WeakKeyDictionary[Segment, Codebook] = WeakKeyDictionary()  # a commit keeps it
 
@@ -54,15 +56,6 @@ def codebook_of(snapshot: Snapshot) -> Codebook | None:
     return book
 
 
-class Ranked(NamedTuple):
-    """Passages [C] whose codes were read, in that order, with their similarities [C, Q]."""
-
-    passages: Ints
-    sims: Floats
-    expected: Floats
-    missing: Floats  # [Q]: no passage that was not probed has a token nearer than about this
-
-
 class IvfSearcher:
     """Coded segments, and segments of vectors that wait to be coded."""
 
@@ -70,16 +63,12 @@ class IvfSearcher:
         self._backend = backend
         book = book or codebook_of(snapshot)
         self._first = np.cumsum([0, *(s.passages for s in snapshot.segments)])
-        self._coded: list[tuple[int, CodedSegment, Mask | None]] = []
         self._plain: list[tuple[int, Part]] = []
         self._segments = snapshot.segments
         self._unit = snapshot.manifest.settings.normalize  # no vector is longer than 1
-        self._doc_of: Ints | None = None  # of each passage; None where it is the passage
-        if any(s.passages != s.documents for s in snapshot.segments):
-            counts = [np.diff(segment.passage_offsets) for segment in snapshot.segments]
-            every = np.concatenate(counts)
-            self._doc_of = np.repeat(np.arange(len(every)), every)
         self._stored: list[Part | None] = []
+        self._book = book
+        coded: list[tuple[int, CodedSegment, Mask | None]] = []
         for s, entry in enumerate(snapshot.manifest.segments):
             segment = snapshot.segments[s]
             alive = passage_mask(segment, snapshot.alive[s])
@@ -90,12 +79,14 @@ class IvfSearcher:
             elif book is None:
                 raise IndexCorruptError(f"{segment.path}: coded, but the index has no codebook.")
             else:
-                self._coded.append((s, open_coded(segment, book), alive))
-        self._book = book
-        self._settings = settings_of(book.facts) if book else []
-        self.seconds: dict[str, float] = {}
-
-    # -- the answer -------------------------------------------------------------------------
+                coded.append((int(self._first[s]), open_coded(segment, book), alive))
+        doc_of = None
+        if any(s.passages != s.documents for s in snapshot.segments):
+            counts = [np.diff(segment.passage_offsets) for segment in snapshot.segments]
+            every = np.concatenate(counts)
+            doc_of = np.repeat(np.arange(len(every)), every)
+        self.scan = Scan(book, coded, doc_of) if book is not None and coded else None
+        self.calibration: Calibration | None = calibration_of(book.facts) if book else None
 
     def rank(self, request: Request, scorer: Scorer | None, threads: int) -> tuple[Ints, Floats]:
         """Passages that may be among the best [C], rising, and their scores [C].
@@ -111,11 +102,9 @@ class IvfSearcher:
             return no_candidates()
         self._check_width(query)
         target = request.target.checked()
-        if target.exact:
+        if target.exact or self.scan is None or not _by_codes(scorer):
             return self._exact(query, scorer, request.allowed, threads)
-        if not self._coded or not _by_codes(scorer):
-            return self._exact(query, scorer, request.allowed, threads)
-        ranked = self.search(query, request, self.effort(target), threads)
+        ranked = self.scan.search(query, request, self.effort(target, request.k), threads)
         if isinstance(scorer, Xtr):
             found = [self._xtr(query, ranked, scorer, request, threads)]
         else:
@@ -137,54 +126,123 @@ class IvfSearcher:
         codes were not read may score as high as its longest vector lets it.
         """
         query = request.vectors
-        slack = np.zeros(len(passages))
-        if query is None or not self._coded or request.target.exact:
+        if query is None or self.scan is None or request.target.exact:
+            return Certificate(np.zeros(len(passages)), -np.inf)
+        slack = slack_of_codes(self.scan, query, passages, self._unit)
+        best = np.argsort(-scores, kind="stable")[: rescored(request.k)]
+        for mine, true in self._by_vectors(query, passages, best, 1):
+            slack[mine] = np.abs(scores[mine] - true.astype(np.float64))
+        if len(passages) == self._scorable(self.scan, request.allowed):
             return Certificate(slack, -np.inf)
-        book = self._codebook
-        lengths = np.sqrt(np.square(query.astype(np.float64)).sum(axis=1))
-        codes, scales = book.query(query)
-        turned = query.astype(np.float64) @ book.inverse
-        rounding = np.linalg.norm(turned - codes * scales[:, None].astype(np.float64), axis=1).sum()
-        row = 127 * float(np.sqrt(book.inverse.shape[1]))
-        longest = float("inf")
-        if self._unit:
-            longest = max(book.reach, 1 + 1e-3)  # of a unit vector in float16 or int8
-            row = min(row, replace(book, reach=longest).longest_row)
-        lost = ROUNDING * lengths.sum() * max(book.reach, 1.0)
-        owners = np.searchsorted(self._first, passages, side="right") - 1
-        for s, coded, _ in self._coded:
-            mine = owners == s
-            errors = coded.errors[passages[mine] - int(self._first[s])]
-            slack[mine] = errors * lengths.sum() + rounding * row + lost
-        best = np.argsort(-scores, kind="stable")[: 5 * request.k // 4 + RESCORED]
-        for s, _, _ in self._coded:
-            part, mine = self._stored[s], best[owners[best] == s]
-            if part is not None and len(mine):
-                some = take(part.tokens, passages[mine] - int(self._first[s]))
-                true = kernels.maxsim(query, some).astype(np.float64)
-                slack[mine] = np.abs(scores[mine] - true)
-        if len(passages) == self._scorable(request.allowed):
-            return Certificate(slack, -np.inf)
-        return Certificate(slack, float(lengths.sum()) * longest)
+        return Certificate(slack, widest(self.scan.book, query, self._unit))
 
-    def _scorable(self, allowed: Mask | None) -> int:
-        """How many passages a search of everything would score."""
-        plain = 0
-        for s, part in self._plain:
-            first, last = self._first[s : s + 2]
-            some = part if allowed is None else part.only(allowed[first:last])
-            plain += len(some.scorable())
-        return plain + len(self._all_of(allowed)[0])
-
-    def effort(self, target: Target) -> Effort:
-        """What the target, or the options of searching, come to."""
+    def effort(self, target: Target, k: int = 10) -> Effort:
+        """What the target, or the options of searching, come to for ``k`` documents."""
         backend = self._backend
-        chosen = choose(self._settings, target, backend.recall).effort
+        settings = self.calibration.curve(k) if self.calibration else []
+        chosen = choose(settings, target, backend.recall, lambda: self.speed).effort
         return Effort(
             backend.nprobe or chosen.nprobe,
             backend.candidates or chosen.candidates,
             backend.margin or chosen.margin,
         )
+
+    @cached_property
+    def speed(self) -> Speed:
+        """How long work takes here: passages' own tokens, searched with little and with much.
+
+        Measured when it is first asked for, in some tens of milliseconds.
+        """
+        scan, calibration = self.scan, self.calibration
+        if scan is None or calibration is None:
+            return Speed(0.0, 0.0)
+        every = scan.all_of(None)
+        sources = every[np.linspace(0, len(every) - 1, TIMED).astype(int)]
+        queries = [self.passage_tokens(int(n))[:TIMED_TOKENS] for n in sources]
+        curve = calibration.curve(10)
+        points = []
+        for effort in (curve[0].effort, curve[-1].effort):
+            spent, work = 0.0, 0.0
+            for query in queries:
+                times = []
+                for _ in range(3):
+                    start = time.perf_counter()
+                    request = Request(None, query, k=10)
+                    ranked = scan.search(query, request, effort, 1)
+                    self.scores(query, ranked, 10)
+                    times.append(time.perf_counter() - start)
+                spent += min(times)
+                found = scan.gather(scan.ask(query), request, effort)
+                count = np.array([len(ranked.passages)])
+                work += scan.work(found, count)[0].weighed(scan.book.rotation.shape[1])
+            points.append((work / len(queries), 1000 * spent / len(queries)))
+        (little, short), (much, long) = points
+        unit = max(long - short, 0.0) / (much - little) if much > little else 0.0
+        return Speed(max(short - unit * little, 0.0), unit)
+
+    def measuring(self, seed: int, threads: int) -> tuple[list[Query], Truth]:
+        """Queries made of passages, and MaxSim of all of them, by vectors or else by codes."""
+        scan = self.scan
+        if scan is None:
+            return [], lambda query: np.empty(0, np.float32)
+        live = scan.all_of(None)
+
+        def take_rows(numbers: Ints) -> Tokens:
+            return Tokens.of([self.passage_tokens(int(live[n])) for n in numbers])
+
+        def truth(query: Floats) -> Floats:
+            every = np.full(int(self._first[-1]), -np.inf, np.float32)
+            if all(part is not None for part in self._stored):
+                found, scores = self._exact(query, None, None, threads)
+                coded = np.isin(found, live)
+                every[found[coded]] = scores[coded]
+                return every
+            for at in range(0, len(live), READ):
+                some = live[at : at + READ]
+                none = np.zeros(len(some), np.float32)
+                sims = scan.read(scan.ask(query), some, none, len(some), np.inf, threads)
+                every[some] = sims.astype(np.float64).sum(axis=1)
+            return every
+
+        offsets = np.concatenate([[0], scan.sizes(live)[0].cumsum()])
+        asked = pseudo_queries(take_rows, offsets, seed)
+        return [q._replace(source=int(live[q.source])) for q in asked], truth
+
+    def measurement(self) -> dict[str, Any] | None:
+        """Tokens, queries and best recalls of what was measured, and whether the index outgrew it.
+
+        None where vectors alone are searched.
+        """
+        if self.scan is None:
+            return None
+        there = sum(segment.segment.tokens for _, segment, _ in self.scan.coded)
+        found = self.calibration
+        if found is None:
+            return {"tokens": 0, "stale": True}
+        best = {str(k): round(curve[-1].recall, 4) for k, curve in found.curves.items()}
+        asked = "given" if found.given else "made of passages"
+        held = {"tokens": found.tokens, "queries": found.queries, "asked": asked, "recall": best}
+        return {**held, "stale": found.stale(there)}
+
+    def scores(self, query: Floats, ranked: Ranked, k: int, threads: int = 1) -> Floats:
+        """Sums of similarities [C]; those of the best by stored vectors, where there are any."""
+        scores: Floats = ranked.sims.astype(np.float64).sum(axis=1).astype(np.float32)
+        best = np.argsort(-scores, kind="stable")[: rescored(k)]
+        for mine, true in self._by_vectors(query, ranked.passages, best, threads):
+            scores[mine] = true
+        return scores
+
+    def _by_vectors(
+        self, query: Floats, passages: Ints, chosen: Ints, threads: int
+    ) -> Iterator[tuple[Ints, Floats]]:
+        """Of chosen places in passages [C], by segment: those with stored vectors, and MaxSim."""
+        owners = np.searchsorted(self._first, passages[chosen], side="right") - 1
+        for s in np.unique(owners).tolist():
+            part = self._stored[s]
+            if part is not None:
+                mine = chosen[owners == s]
+                some = take(part.tokens, passages[mine] - int(self._first[s]))
+                yield mine, kernels.maxsim(query, some, threads=threads)
 
     def _exact(
         self, query: Floats, scorer: Scorer | None, allowed: Mask | None, threads: int
@@ -200,20 +258,6 @@ class IvfSearcher:
             first, last = self._first[s : s + 2]
             parts.append(part if allowed is None else part.only(allowed[first:last]))
         return (scorer or MaxSim()).score(query, parts, threads=threads)
-
-    def scores(self, query: Floats, ranked: Ranked, k: int, threads: int = 1) -> Floats:
-        """Sums of similarities [C]; those of the best by stored vectors, where there are any."""
-        scores: Floats = ranked.sims.astype(np.float64).sum(axis=1).astype(np.float32)
-        order = np.argsort(-scores, kind="stable")[: 5 * k // 4 + RESCORED]
-        owners = np.searchsorted(self._first, ranked.passages[order], side="right") - 1
-        for s in np.unique(owners).tolist():
-            part = self._stored[s]
-            if part is None:
-                continue
-            mine = order[owners == s]
-            some = take(part.tokens, ranked.passages[mine] - int(self._first[s]))
-            scores[mine] = kernels.maxsim(query, some, threads=threads)
-        return scores
 
     def _xtr(
         self, query: Floats, ranked: Ranked, scorer: Xtr, request: Request, threads: int
@@ -242,32 +286,26 @@ class IvfSearcher:
 
         As WARP does: that of the cell at which so many have been seen, nearest cells first.
         """
-        book = self._codebook
-        codes, scales = book.query(query)
-        sizes = self._cell_sizes()
+        scan = self.scan
+        if scan is None:
+            return np.zeros(len(query))
+        asked, sizes = scan.ask(query), scan.cell_sizes
         cells = min(len(sizes), max(64, 4 * k_prime * len(sizes) // max(int(sizes.sum()), 1)))
-        scored = stages.score_cells(book.coding, codes, scales, cells, self._reach(query))
+        reach = scan.reach(query)
+        scored = stages.score_cells(scan.book.coding, asked.codes, asked.scales, cells, reach)
         seen = sizes[scored.nearest].cumsum(axis=1)
         at = np.minimum((seen < k_prime).sum(axis=1), scored.sims.shape[1] - 1)
         floor: NDArray[np.float64] = scored.sims[np.arange(len(query)), at].astype(np.float64)
         return floor
 
-    def _cell_sizes(self) -> Ints:
-        """How many passages each cell holds, in all segments."""
-        sizes = np.zeros(len(self._codebook.cells), np.int64)
-        for _, coded, _ in self._coded:
-            np.add.at(sizes, np.asarray(coded.cells), 1)
-        return sizes
-
-    def _reach(self, query: Floats) -> float:
-        longest = float(np.sqrt(np.square(query).sum(axis=1)).max(initial=0.0))
-        return longest * self._codebook.reach
-
-    @property
-    def _codebook(self) -> Codebook:
-        if self._book is None:
-            raise IndexCorruptError(f"{self._segments[0].path}: the index has no codebook.")
-        return self._book
+    def _scorable(self, scan: Scan, allowed: Mask | None) -> int:
+        """How many passages a search of everything would score."""
+        plain = 0
+        for s, part in self._plain:
+            first, last = self._first[s : s + 2]
+            some = part if allowed is None else part.only(allowed[first:last])
+            plain += len(some.scorable())
+        return plain + len(scan.all_of(allowed))
 
     def _check_width(self, query: Floats) -> None:
         width = self._book.rotation.shape[0] if self._book else self._plain[0][1].tokens.width
@@ -289,147 +327,6 @@ class IvfSearcher:
             scores.append(sums)
         return np.concatenate(passages), np.concatenate(scores)
 
-    def _blocks(self, allowed: Mask | None) -> Iterator[tuple[stages.Block, int, Mask | None]]:
-        """Every block, its first passage, and which of its passages may be found."""
-        for s, coded, alive in self._coded:
-            first = int(self._first[s])
-            mask = alive
-            if allowed is not None:
-                ours = allowed[first : first + coded.segment.passages]
-                mask = ours if alive is None else ours & alive
-            for b, block in enumerate(coded.blocks):
-                at = b * BLOCK_PASSAGES
-                some = (
-                    None if mask is None else np.ascontiguousarray(mask[at : at + block.passages])
-                )
-                yield block, first + at, some
-
-    def search(self, query: Floats, request: Request, effort: Effort, threads: int) -> Ranked:
-        """All stages: passages of coded segments whose codes were read."""
-        book = self._codebook
-        coding = book.coding
-        with self._timed("cells"):
-            codes, scales = book.query(query)
-        blocks = list(self._blocks(request.allowed))
-        scored, owners, passages = self._gather(query, codes, scales, blocks, request, effort)
-        missing = np.ascontiguousarray(scored.sims[:, -1])
-        if not len(passages):
-            none = np.empty(0, np.float32)
-            return Ranked(
-                np.empty(0, np.int64), np.empty((0, len(query)), np.float32), none, missing
-            )
-        firsts = np.array([first for _, first, _ in blocks])
-        with self._timed("compare"):
-            expected = np.concatenate(
-                [
-                    stages.interact(coding, block, scored, len(query), passages[owners == b])
-                    for b, (block, _, _) in enumerate(blocks)
-                ]
-            )
-            order = np.argsort(-expected, kind="stable")
-            keep = self._first_of(firsts[owners[order]] + passages[order], request.k)
-            order = order[: max(effort.candidates, keep)]
-            owners, passages = owners[order].astype(np.int64), passages[order]
-        with self._timed("refine"):
-            try:
-                sims = stages.refine(
-                    coding,
-                    [block for block, _, _ in blocks],
-                    codes,
-                    scales,
-                    owners,
-                    passages,
-                    np.ascontiguousarray(expected[order]),
-                    keep,
-                    effort.margin * len(query),
-                    threads,
-                )
-            except ValueError as error:
-                raise IndexCorruptError(
-                    f"{self._segments[0].path.parent}: {error}; run `tokret verify` on the index."
-                ) from error
-            found = firsts[owners[: len(sims)]] + passages[: len(sims)]
-        return Ranked(found, sims, expected[order][: len(sims)], missing)
-
-    def _gather(
-        self,
-        query: Floats,
-        codes: NDArray[np.int8],
-        scales: Floats,
-        blocks: list[tuple[stages.Block, int, Mask | None]],
-        request: Request,
-        effort: Effort,
-    ) -> tuple[stages.CellScores, Ints, Ints]:
-        """Cells scored, and passages worth comparing: blocks [C], and numbers there [C].
-
-        All that a filter allows, where they are few; else those of the nearest cells, of as
-        many as it takes to find ``k`` documents.
-        """
-        coding = self._codebook.coding
-        cells, reach = len(coding.centroids), self._reach(query)
-        nprobe, compared = effort.nprobe, max(effort.compared, COMPARED * request.k)
-        firsts = np.array([first for _, first, _ in blocks])
-        few = None
-        if request.allowed is not None:
-            with self._timed("probe"):
-                held = self._all_of(request.allowed)
-            few = held if len(held[0]) <= SCANNED * effort.candidates else None
-        while True:
-            with self._timed("cells"):
-                scored = stages.score_cells(coding, codes, scales, nprobe, reach)
-            if few is not None:
-                return scored, *few
-            with self._timed("probe"):
-                missing = np.ascontiguousarray(scored.sims[:, -1])
-                gathered = [
-                    stages.probe(coding, block, scored, missing, mask, compared)
-                    for block, _, mask in blocks
-                ]
-                owners = np.repeat(np.arange(len(blocks)), [len(found) for found, _ in gathered])
-                passages = np.concatenate([found for found, _ in gathered])
-                if len(passages) > compared:
-                    gains = np.concatenate([gain for _, gain in gathered])
-                    best = np.sort(np.argsort(-gains, kind="stable")[:compared])
-                    owners, passages = owners[best], passages[best]
-            if nprobe >= cells and len(passages) < compared:
-                return scored, owners, passages
-            if self._documents(firsts[owners] + passages) >= request.k:
-                return scored, owners, passages
-            nprobe, compared = min(WIDER * nprobe, cells), WIDER * compared
-
-    def _documents(self, passages: Ints) -> int:
-        """How many documents passages [C] are of."""
-        return len(passages if self._doc_of is None else np.unique(self._doc_of[passages]))
-
-    def _first_of(self, passages: Ints, k: int) -> int:
-        """How many of the first passages [C] hold ``k`` documents; all where there are less."""
-        if self._doc_of is None:
-            return min(k, len(passages))
-        firsts = np.sort(np.unique(self._doc_of[passages], return_index=True)[1])
-        return int(firsts[k - 1]) + 1 if k <= len(firsts) else len(passages)
-
-    def _all_of(self, allowed: Mask | None) -> tuple[Ints, Ints]:
-        """Passages that may be found and have tokens: their blocks [C], and numbers there [C]."""
-        owners, passages = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        before = 0
-        for s, coded, alive in self._coded:
-            full = np.diff(coded.token_offsets) > 0
-            if alive is not None:
-                full &= alive
-            if allowed is not None:
-                full &= allowed[int(self._first[s]) : int(self._first[s + 1])]
-            block, place = np.divmod(np.flatnonzero(full), BLOCK_PASSAGES)
-            owners.append(before + block)
-            passages.append(place)
-            before += len(coded.blocks)
-        return np.concatenate(owners), np.concatenate(passages)
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
     def passage_tokens(self, passage: int) -> Floats:
         """Vectors of one passage, stored or decoded, in float32 [T, H]."""
         s = int(np.searchsorted(self._first, passage, side="right")) - 1
@@ -437,13 +334,21 @@ class IvfSearcher:
         segment = self._segments[s]
         if "vectors" in segment.columns:
             return stored_tokens(segment)[place]
-        book = self._codebook
+        book = self._book
+        if book is None:
+            raise IndexCorruptError(f"{segment.path}: the index has no codebook.")
         return book.vectors(open_coded(segment, book).rows(place, book))
 
     def check(self) -> None:
         """Read every code, and hold postings to the cells that they list."""
-        for _, coded, _ in self._coded:
-            coded.check(self._codebook)
+        if self.scan is not None:
+            for _, coded, _ in self.scan.coded:
+                coded.check(self.scan.book)
+
+
+def rescored(k: int) -> int:
+    """How many of the best passages are scored again by stored vectors, where these are."""
+    return 5 * k // 4 + RESCORED
 
 
 def _by_codes(scorer: Scorer | None) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tokret.indexes.base import Backend, Report
+from tokret.indexes.base import ALONE, Backend, Terms
 from tokret.indexes.compact import tiers
 from tokret.indexes.manifest import Entry, Manifest
 from tokret.indexes.merge import Plan, merge_planned
@@ -33,7 +33,7 @@ def publish(
     backend: Backend,
     base: Manifest,
     entries: Iterable[Entry],
-    report: Report | None = None,
+    terms: Terms = ALONE,
     plan: Plan = tiers,
 ) -> None:
     """Commit ``entries`` as the version after ``base``, brought to the form of the backend.
@@ -43,8 +43,8 @@ def publish(
     draft = replace(base, version=base.version + 1, segments=tuple(entries))
     there = set(store.segment_ids())
     try:
-        draft = merge_planned(store, backend, draft, plan, report)
-        store.commit(backend.settle(store, draft, report))
+        draft = merge_planned(store, backend, draft, plan, terms.report)
+        store.commit(backend.settle(store, draft, terms))
     except BaseException:
         if not store.exists() or store.version() != draft.version:
             for name in set(store.segment_ids()) - there:
