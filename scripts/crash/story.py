@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import log
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class Kept:
         return _vectors(self.number, self.version, self.width)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _vectors(number: int, version: int, width: int) -> np.ndarray:
     rng = np.random.default_rng([number, version, width])
     rows = rng.standard_normal((int(rng.integers(2, 8)), width))
@@ -174,9 +174,7 @@ class Story:
     def delete_year(self, year: int) -> Change:
         """Delete documents by a field."""
         left = {i: one for i, one in self.contents.items() if one.fields.get("year") != year}
-        return self._change(
-            "delete", lambda p: Index.open(p).delete(where=f"year == {year}"), left
-        )
+        return self._change("delete", lambda p: Index.open(p).delete(where=f"year == {year}"), left)
 
     def compact(self) -> Change:
         """Drop all deleted rows and join segments."""
