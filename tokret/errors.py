@@ -69,6 +69,10 @@ class ResourceError(TokretError):
     exit_code = 5
 
 
+class UnconfirmedError(ResourceError):
+    """The disk failed in the middle of a commit: it may hold the version before or after it."""
+
+
 class LockedError(TokretError):
     """Another writer holds the index."""
 

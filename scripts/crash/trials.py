@@ -276,10 +276,14 @@ def killed_often(
     path.parent.mkdir(parents=True)
     told = Story(backend_spec, width)
     results = []
-    usual = 0.3
+    usual, waiting = 0.3, None  # a build that was killed has the index until it is finished
     while len(results) < kills:
         state, count, version = told.state, told.count, told.version
-        changes = [drawn(told, rng) for _ in range(4)]
+        changes = [waiting] if waiting else []
+        if waiting:
+            told.state = waiting.after
+            told.spec, told.width = str(waiting.after.spec), waiting.after.width
+        changes += [drawn(told, rng) for _ in range(4)]
         wait = rng.uniform(0, usual)
 
         def kill(pid: int, wait: float = wait) -> None:
@@ -300,12 +304,15 @@ def killed_often(
         told.state = maybe[[not one for one in found].index(True)] if not wrong else sure
         told.spec, told.width = told.state.spec or backend_spec, told.state.width
         told.count, told.version = count + 1000, version + 10  # nothing of them comes again
+        cut_off = changes[outcome.done] if outcome.done < len(changes) else None
+        builds = cut_off is not None and cut_off.name in ("build", "model change")
+        waiting = cut_off if builds and told.state == sure and (path / BUILD).exists() else None
         if outcome.killed or wrong:
             results.append((f"{outcome.done} done", wrong))
         if wrong:
             print(wrong, file=sys.stderr)
             break
-    change = drawn(told, rng)
+    change = waiting or drawn(told, rng)
     with small():
         change.call(path)
     if wrong := faults(path, change.after):

@@ -26,7 +26,7 @@ from tokret.indexes.base import Backend, Terms, backends
 from tokret.indexes.documents import as_document
 from tokret.indexes.files import read_json, to_json, write_atomically
 from tokret.indexes.index import encoder_for
-from tokret.indexes.ingest import Added, Ingest, Interrupted, OnDuplicate, Progress
+from tokret.indexes.ingest import Added, Ingest, Interrupted, OnDuplicate, Progress, stopping
 from tokret.indexes.manifest import MANIFEST_NAME, Manifest, Settings
 from tokret.indexes.publish import publish
 from tokret.indexes.queries import requests_of
@@ -112,6 +112,10 @@ def build(
             rows = None if vectors is None else islice(vectors, ingest.consumed, None)
             ingest.run(stream, rows)
             ingest.seal()
+            checkpoint(force=True)  # what follows may take long
+            manifest = Manifest(base, str(chosen), identity, settings)
+            terms = Terms(stopping(stop), max_memory, measuring)
+            publish(store, chosen, manifest, ingest.entries(), terms)
         except Interrupted:
             checkpoint(force=True)
             ingest.abandon()
@@ -122,9 +126,6 @@ def build(
         except BaseException:
             ingest.abandon()
             raise
-        manifest = Manifest(base, str(chosen), identity, settings)
-        publish(store, chosen, manifest, ingest.entries(), Terms(None, max_memory, measuring))
-        (store.path / BUILD).unlink(missing_ok=True)
     return ingest.added
 
 
@@ -210,9 +211,9 @@ def _unfinished(store: Store, base: int, restart: bool) -> dict[str, Any] | None
     if state["base"] == base and begun and not restart:
         return state
     # Asked for, or nothing was done yet, or the index was committed since: of no use any more.
+    path.unlink()  # first, as it names what is removed next
     with contextlib.suppress(IndexStateError):  # of a damaged index the commit will clear it
         store.collect(store.open().manifest if base else None)
-    path.unlink()
     return None
 
 

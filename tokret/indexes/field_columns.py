@@ -83,13 +83,17 @@ def write_fields(folder: Path, rows: Path) -> dict[str, Column]:
                 gathered[key].add(d, value if many else [value])
     if not gathered:
         return {}
-    writers = {
-        name: ColumnWriter(folder / f"{name}.bin", dtype, width)
-        for name, (dtype, width) in FIELD_COLUMNS.items()
-    }
-    for name, code in sorted(gathered):
-        _write(writers, name, code, gathered.pop((name, code)))
-    return {name: writer.close() for name, writer in writers.items()}
+    writers: dict[str, ColumnWriter] = {}
+    try:
+        for name, (dtype, width) in FIELD_COLUMNS.items():
+            writers[name] = ColumnWriter(folder / f"{name}.bin", dtype, width)
+        for name, code in sorted(gathered):
+            _write(writers, name, code, gathered.pop((name, code)))
+        return {name: writer.close() for name, writer in writers.items()}
+    except BaseException:
+        for writer in writers.values():
+            writer.abandon()
+        raise
 
 
 def _write(writers: Mapping[str, ColumnWriter], name: str, code: int, entries: _Entries) -> None:

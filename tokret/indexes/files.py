@@ -33,6 +33,13 @@ SMALL = 1 << 16  # bytes up to which a column is held in memory; a larger one is
 SYNCS = 4  # files made durable at a time; a disk takes that many for little more than one
 COLUMN_DTYPES = ("|u1", "|i1", "<f2", "<f4", "<i4", "<i8", "<u2", "<u8")
 
+_REFUSED = {
+    errno.ENOSPC: ("No space left for", "make room"),
+    errno.EDQUOT: ("The quota leaves no space for", "make room"),
+    errno.EFBIG: ("Files may not become so large (ulimit -f):", "raise the limit"),
+    errno.EIO: ("The disk failed (input/output error) at", "see to the disk"),
+}
+
 Array = NDArray[Any]
 
 
@@ -73,14 +80,6 @@ def room(path: Path, needed: int | None = None) -> Iterator[None]:
             f"{what} {place}{told}. What was committed is whole; {advice} and run the same "
             "command again."
         ) from error
-
-
-_REFUSED = {
-    errno.ENOSPC: ("No space left for", "make room"),
-    errno.EDQUOT: ("The quota leaves no space for", "make room"),
-    errno.EFBIG: ("Files may not become so large (ulimit -f):", "raise the limit"),
-    errno.EIO: ("The disk failed (input/output error) at", "see to the disk"),
-}
 
 
 @contextlib.contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -18,13 +19,14 @@ from tokret.errors import (
     IndexCorruptError,
     IndexStateError,
     ModelMismatchError,
+    UnconfirmedError,
     UsageError,
 )
 from tokret.indexes.base import Backend, Certifier, Measured, Report, Request, Terms, backends
 from tokret.indexes.compact import Compacted, worthwhile
 from tokret.indexes.effort import Target
 from tokret.indexes.filter import Filter, Where
-from tokret.indexes.ingest import Added, Ingest, Missing, OnDuplicate, Progress
+from tokret.indexes.ingest import Added, Ingest, Missing, OnDuplicate, Progress, stopping
 from tokret.indexes.manifest import FORMAT, Manifest, Settings
 from tokret.indexes.merge import sources
 from tokret.indexes.publish import publish, surviving
@@ -108,6 +110,7 @@ class Index:
             if store.exists():
                 raise UsageError(f"{store.path} already holds an index; use Index.open.")
             store.refuse_unfinished_build()
+            store.collect(None)
             identity = None if model is None else model.identity
             publish(store, chosen, Manifest(0, str(chosen), identity, settings), ())
         return cls(store, model)
@@ -186,6 +189,14 @@ class Index:
                 )
         self._store.refuse_unfinished_build()
         return snapshot
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Snapshot]:
+        """Hold the current version as its only writer; what a killed one left is removed."""
+        with self._store.lock():
+            before = self._current()
+            self._store.collect(before.manifest)
+            yield before
 
     @property
     def _state(self) -> View:
@@ -271,8 +282,7 @@ class Index:
         stop: Callable[[], bool] | None,
     ) -> Added:
         model = self.encoder if self._backend.encodes else None
-        with self._store.lock():
-            before = self._current()
+        with self._writing() as before:
             ingest = Ingest(
                 self._store,
                 self._backend,
@@ -290,8 +300,11 @@ class Index:
                 ingest.seal()
                 if ingest.sealed:
                     old = surviving(self._store, before, ingest.deleted)
-                    entries = [*old, *ingest.entries()]
-                    publish(self._store, self._backend, before.manifest, entries)
+                    entries = chain(old, ingest.entries())
+                    terms = Terms(stopping(stop))
+                    publish(self._store, self._backend, before.manifest, entries, terms)
+            except UnconfirmedError:
+                raise
             except BaseException:
                 if self._store.version() == before.manifest.version:
                     ingest.discard()
@@ -316,8 +329,7 @@ class Index:
             raise UsageError(f"delete takes several ids; for one, write [{doc_ids!r:.200}].")
         if missing not in ("error", "skip"):
             raise UsageError(f"missing must be 'error' or 'skip', got {missing!r}.")
-        with self._store.lock():
-            before = self._current()
+        with self._writing() as before:
             found = set() if where is None else set(places(before, Filter.of(where)))
             for doc_id in doc_ids:
                 if not isinstance(doc_id, str):
@@ -353,8 +365,7 @@ class Index:
         and of how much. Raises IndexCorruptError for a segment whose bytes are not what was
         written, with nothing changed; LockedError.
         """
-        with self._store.lock():
-            before = self._current()
+        with self._writing() as before:
             plan = partial(worthwhile, force=force)
             measured = self._measurement()
             if plan(sources(before)) or (measured is not None and measured["stale"]):

@@ -20,7 +20,7 @@ from tokret.encoders.base import Encoder, Spans
 from tokret.encoders.passages import split
 from tokret.errors import InputError, TokretError, UsageError
 from tokret.fields import MAX_NAMES
-from tokret.indexes.base import Backend
+from tokret.indexes.base import Backend, Report
 from tokret.indexes.documents import as_document
 from tokret.indexes.files import Array
 from tokret.indexes.manifest import SEGMENT_ID, Entry, Settings
@@ -48,6 +48,16 @@ class Interrupted(TokretError):
     """Work was stopped on request; nothing that was acknowledged is lost."""
 
     exit_code = 130
+
+
+def stopping(stop: Callable[[], bool] | None) -> Report:
+    """Hear of the work that follows the last document, and end it when ``stop`` says so."""
+
+    def report(step: str, done: int, total: int) -> None:
+        if stop is not None and stop():
+            raise Interrupted("Stopped on request.")
+
+    return report
 
 
 class Progress(NamedTuple):
@@ -171,14 +181,11 @@ class Ingest:
         for segment in self._segments:
             shutil.rmtree(segment.path, ignore_errors=True)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> Iterator[Entry]:
         """The new segments, each with the documents that were replaced in it."""
-        return [
-            self.store.write_deletes(entry, sorted(self.deleted[entry.id]))
-            if entry.id in self.deleted
-            else entry
-            for entry in self.sealed
-        ]
+        for entry in self.sealed:
+            gone = self.deleted.get(entry.id)
+            yield self.store.write_deletes(entry, sorted(gone)) if gone else entry
 
     def save(self) -> dict[str, Any]:
         """What ``load`` needs, JSON-able, after making all rows durable."""

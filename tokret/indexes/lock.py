@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tokret.errors import LockedError, UsageError
-from tokret.indexes.files import room
+from tokret.indexes.files import room, sync_directory
 
 LOCK = "writer.lock"
 HOLDER = "writer.json"
@@ -99,7 +99,7 @@ def writing(path: Path) -> Iterator[None]:
     lock = FileLock(path / LOCK)
     owner = os.getpid()
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        _make(path)
         lock.acquire(timeout=0)
     except Timeout:
         raise LockedError(
@@ -122,8 +122,18 @@ def writing(path: Path) -> Iterator[None]:
     finally:
         if os.getpid() == owner:  # a forked child that leaves this way holds nothing
             if named:
-                (path / HOLDER).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # the next writer clears it away
+                    (path / HOLDER).unlink(missing_ok=True)
             lock.release()
+
+
+def _make(path: Path) -> None:
+    """Make the folder and those above it, so that they outlast a power cut."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        with contextlib.suppress(PermissionError):  # a folder may be written and not read
+            sync_directory(folder.parent)
 
 
 def _sign(path: Path) -> None:

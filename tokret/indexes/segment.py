@@ -33,6 +33,7 @@ from tokret.indexes.files import (
     Column,
     ColumnWriter,
     read_json,
+    room,
     sync_columns,
     sync_directory,
     to_json,
@@ -89,11 +90,15 @@ class SegmentWriter:
     def __init__(self, path: Path, kind: str, layout: Layout) -> None:
         self.path = path
         self.kind = kind
-        path.mkdir(parents=True, exist_ok=True)
-        self.columns = {
-            name: ColumnWriter(path / f"{name}.bin", dtype, width)
-            for name, (dtype, width) in layout.items()
-        }
+        self.columns: dict[str, ColumnWriter] = {}
+        try:
+            with room(path):
+                path.mkdir(parents=True, exist_ok=True)
+            for name, (dtype, width) in layout.items():
+                self.columns[name] = ColumnWriter(path / f"{name}.bin", dtype, width)
+        except BaseException:
+            self.discard()
+            raise
 
     @classmethod
     def resume(cls, path: Path, state: Mapping[str, Any]) -> SegmentWriter:
@@ -208,8 +213,9 @@ class SegmentWriter:
     def sync(self) -> None:
         """Make what was appended survive a power cut."""
         sync_columns(self.columns.values())
-        for folder in (self.path, self.path.parent):
-            sync_directory(folder)
+        with room(self.path):
+            for folder in (self.path, self.path.parent):
+                sync_directory(folder)
 
     def state(self) -> dict[str, Any]:
         """What ``resume`` needs; call ``sync`` before it is written down."""
@@ -257,7 +263,8 @@ class SegmentWriter:
             }
         )
         write_atomically(self.path / DESCRIPTION, data)
-        sync_directory(self.path.parent)
+        with room(self.path.parent):
+            sync_directory(self.path.parent)
         return {
             "id": self.path.name,
             "kind": self.kind,

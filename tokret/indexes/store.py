@@ -15,19 +15,28 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 import numpy as np
 
-from tokret.errors import IndexCorruptError, IndexMissingError, IndexStateError
+from tokret.errors import (
+    IndexCorruptError,
+    IndexMissingError,
+    IndexStateError,
+    ResourceError,
+    UnconfirmedError,
+)
 from tokret.indexes.field_columns import FIELD_ROWS
 from tokret.indexes.files import (
     ColumnWriter,
     parse_json,
     read_checked,
     read_json,
+    room,
+    sync_directory,
     to_json,
     write_atomically,
 )
@@ -40,7 +49,8 @@ from tokret.indexes.manifest import (
     Manifest,
     manifest_name,
 )
-from tokret.indexes.segment import Segment
+from tokret.indexes.segment import DESCRIPTION, Segment
+from tokret.indexes.uninterrupted import uninterrupted
 from tokret.types import Mask
 
 CURRENT = "CURRENT"
@@ -230,35 +240,95 @@ class Store:
         """Write which documents of a segment are deleted, in all."""
         name = f"deletes-{secrets.token_hex(8)}.bin"
         writer = ColumnWriter(self.path / name, "<i8", None)
-        writer.append(np.array(sorted(documents), np.int64))
-        return replace(entry, deletes=name, deletes_column=writer.close())
+        try:
+            writer.append(np.array(sorted(documents), np.int64))
+            return replace(entry, deletes=name, deletes_column=writer.close())
+        except BaseException:
+            writer.abandon()
+            raise
 
     def commit(self, manifest: Manifest) -> None:
         """Make ``manifest`` the current version, then drop what no version needs."""
         data = manifest.to_json()
         name = manifest_name(manifest.version)
         write_atomically(self.path / name, data)
-        pointer = {"manifest": name, "sha256": hashlib.sha256(data).hexdigest()}
-        write_atomically(self.path / CURRENT, to_json(pointer))
-        self.collect(manifest)
+        pointer = to_json({"manifest": name, "sha256": hashlib.sha256(data).hexdigest()})
+        with uninterrupted():
+            self._point(pointer)
+        self._remove_all_but(manifest)
+
+    def _point(self, pointer: bytes) -> None:
+        """Replace ``CURRENT``; where the disk does not confirm that, put the old one back.
+
+        A name that was not synced may come back after a power cut, and syncing again proves
+        nothing. Raises UnconfirmedError where the old one could not be made sure either.
+        """
+        path = self.path / CURRENT
+        before = path.read_bytes() if path.exists() else None
+        try:
+            write_atomically(path, pointer)
+        except (OSError, ResourceError) as error:
+            if not path.exists() or path.read_bytes() != pointer:
+                raise
+            try:
+                if before is None:
+                    path.unlink()
+                    sync_directory(self.path)
+                else:
+                    write_atomically(path, before)
+            except (OSError, ResourceError):
+                raise UnconfirmedError(
+                    f"{error} It is not known whether the disk holds the version before this "
+                    "change or after it; both are whole, and files of both are kept."
+                ) from error
+            raise
 
     def collect(self, manifest: Manifest | None) -> None:
-        """Remove files of ours that ``manifest``, the current one if any, does not name."""
+        """Remove files of ours that ``manifest``, the current one if any, does not name.
+
+        To be called by a writer. That the manifest is current is made sure first: after a
+        crash the disk may still hold the one before, which then would lose its files.
+        """
+        with room(self.path):
+            sync_directory(self.path)
+        self._remove_all_but(manifest)
+
+    def _remove_all_but(self, manifest: Manifest | None) -> None:
         entries: list[Entry] = []
         keep: set[str | None] = set()
         if manifest is not None:
             entries = [*manifest.segments, *([manifest.derived] if manifest.derived else [])]
             keep = {manifest_name(manifest.version), *(entry.deletes for entry in entries)}
         segments = {entry.id for entry in entries}
-        for path in self.path.iterdir():
-            forms = (MANIFEST_NAME, DELETES_NAME, TEMPORARY)
-            if path.name not in keep and any(form.fullmatch(path.name) for form in forms):
-                path.unlink(missing_ok=True)
-        for segment in self.segment_ids():
-            if segment not in segments:
-                shutil.rmtree(self.segments / segment, ignore_errors=True)
-            elif manifest is not None:  # what a sealed segment was made from; kept for a restart
-                (self.segments / segment / f"{FIELD_ROWS}.bin").unlink(missing_ok=True)
+        self.remove(self.names() - keep - segments)
+        for segment in segments:  # what one was made from, and what a killed writer left in it
+            folder = self.segments / segment
+            _unlink(folder / f"{FIELD_ROWS}.bin", *folder.glob(f"{DESCRIPTION}.*.tmp"))
+        if manifest is not None and not self._builds_on(manifest.version):
+            _unlink(self.path / BUILD)
+
+    def _builds_on(self, version: int) -> bool:
+        """Whether ``build.json`` is not an unfinished build's of a version before ``version``."""
+        try:
+            base = read_json(self.path / BUILD).get("base")
+        except (OSError, IndexCorruptError):
+            return True
+        return type(base) is not int or base >= version
+
+    def names(self) -> set[str]:
+        """Names of files and segments of ours that there are, committed or not."""
+        forms = (MANIFEST_NAME, DELETES_NAME, TEMPORARY)
+        names = [path.name for path in self.path.iterdir()]
+        ours = {name for name in names if any(form.fullmatch(name) for form in forms)}
+        return ours.union(self.segment_ids())
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove what ``names`` gave, as far as that is possible; a later commit does the rest."""
+        for name in names:
+            if SEGMENT_ID.fullmatch(name):
+                shutil.rmtree(self.segments / name, ignore_errors=True)
+            else:
+                _unlink(self.path / name)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold the index as its only writer.
@@ -266,3 +336,9 @@ class Store:
         Raises LockedError that says who holds it. The lock goes with its process.
         """
         return writing(self.path)
+
+
+def _unlink(*paths: Path) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
