@@ -160,7 +160,10 @@ def _typed(value: Any, hint: Any, what: str) -> Any:  # noqa: ANN401
     else:
         accepted = (hint,) if isinstance(hint, type) else ()
     if float in accepted and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise UsageError(f"{what} has {len(str(value))} digits, beyond any float.") from None
     if accepted and type(value) not in accepted:
         wanted = " or ".join(t.__name__ for t in accepted)
         raise UsageError(f"{what} must be {wanted}; got {value!r}.")

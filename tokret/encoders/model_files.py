@@ -75,15 +75,18 @@ def layout(folder: Path) -> Layout:
     if not any((config, st_config, modules)):
         raise ModelError(f"{folder} holds no model: config.json and modules.json are absent.")
     dense = _json(folder / XTR_DENSE / "config.json")
-    narrows = 0 < dense.get("out_features", 0) < dense.get("in_features", 0)
+    rows, columns = _shape(dense)
+    narrows = 0 < rows < columns
     t5 = config.get("model_type") in ("t5", "mt5", "umt5")
     native = st_config.get("model_type") in ("MultiVectorEncoder", "ColBERT")
-    pylate = any(str(module.get("type", "")).startswith("pylate.") for module in modules)
+    types = [str(module.get("type", "")) for module in modules if isinstance(module, dict)]
+    pylate = any(kind.startswith("pylate.") for kind in types)
     native = native or pylate or bool(PYLATE_KEYS & st_config.keys())
     xtr = t5 and narrows and not dense.get("bias") and not native
     # The one pickle that may stay: its single matrix is read without unpickling.
     _refuse_pickles(folder, spare={Path(XTR_PICKLED)} if xtr else set())
-    if "HF_ColBERT" in (config.get("architectures") or []):
+    architectures = config.get("architectures")
+    if isinstance(architectures, list) and "HF_ColBERT" in architectures:
         return "stanford"
     if native:
         return "sentence-transformers"
@@ -100,8 +103,14 @@ def layout(folder: Path) -> Layout:
 
 def projection_shape(folder: Path) -> tuple[int, int]:
     """Rows and columns of an XTR folder's projection, by its config."""
-    dense = _json(folder / XTR_DENSE / "config.json")
-    return dense["out_features"], dense["in_features"]
+    return _shape(_json(folder / XTR_DENSE / "config.json"))
+
+
+def _shape(dense: dict[str, Any]) -> tuple[int, int]:
+    """Rows and columns by the config of a layer; 0 where it has no whole number."""
+    sides = dense.get("out_features"), dense.get("in_features")
+    rows, columns = (side if type(side) is int else 0 for side in sides)
+    return rows, columns
 
 
 def digest(folder: Path) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import struct
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,12 @@ from tokret.types import Floats, Ints, rising
 
 PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".npz")
 LENGTHS = ".doclens.npy"  # beside vectors in NAME.npy: NAME.doclens.npy
+NPY_HEADER_MOST = 1 << 16  # bytes; NumPy reads no longer ones than 10,000
+NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,  # differs in names of fields alone
+}
 LONGEST = 2**40  # tokens of one passage; their sum stays within int64
 HEADER_MOST = 100_000_000  # bytes, the limit that safetensors sets itself
 TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
@@ -168,12 +176,14 @@ def _npy(path: Path) -> Array:
         raise _pickled(path)
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-                version, np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read(file)
-            header = file.tell()
+            head = io.BytesIO(file.read(NPY_HEADER_MOST))  # what says its length may lie
+        read = NPY_HEADERS.get(np.lib.format.read_magic(head))
+        if read is None:
+            raise InputError(f"{path} is in a version of .npy that NumPy does not write.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of files that Python 2 wrote
+            shape, fortran, dtype = read(head)
+        header = head.tell()
         if dtype.hasobject:
             raise InputError(f"{path} holds Python objects, that is, pickles; write plain numbers.")
         need = header + int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
@@ -181,8 +191,7 @@ def _npy(path: Path) -> Array:
             raise InputError(f"{path} is cut short: {path.stat().st_size} of {need} bytes.")
         if 0 in shape:  # an empty file cannot be mapped
             return np.empty(shape, dtype)
-        mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return mapped
+        return np.memmap(path, dtype, "r", header, shape, "F" if fortran else "C")
     except InputError:
         raise
     except (
@@ -207,7 +216,14 @@ def _safetensors(path: Path) -> tuple[Array, Ints]:
                 raise InputError(f"{path} is damaged: its header would hold {length} bytes.")
             header = json.loads(file.read(length))
         tensors = {key: _tensor(path, header[key], 8 + length, size) for key in _wanted(header)}
-    except (struct.error, ValueError, RecursionError, KeyError, TypeError) as error:
+    except (
+        struct.error,
+        ValueError,
+        OverflowError,
+        RecursionError,
+        KeyError,
+        TypeError,
+    ) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is not a readable .safetensors file: {error!r}.") from error

@@ -7,13 +7,17 @@ are enough; the pickle is never read.
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from tokret.errors import ModelError
 from tokret.types import Floats
+
+ORDER_MOST = 64  # bytes that say "little"; more are packed to fill the memory
 
 
 def read_matrix(path: Path, rows: int, columns: int) -> Floats:
@@ -34,10 +38,23 @@ def read_matrix(path: Path, rows: int, columns: int) -> Floats:
                     f"{path}: expected one float32 tensor [{rows}, {columns}] of {size} bytes, "
                     f"got tensors of {sizes} bytes."
                 )
-            if order and archive.read(order[0]).strip() != b"little":
+            little = not order or (
+                entries[order[0]].file_size < ORDER_MOST
+                and archive.read(order[0]).strip() == b"little"
+            )
+            if not little:
                 raise ModelError(f"{path}: its bytes are not little-endian.")
             weights = np.frombuffer(archive.read(data[0]), "<f4").reshape(rows, columns)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        OverflowError,
+        RuntimeError,  # encrypted, or packed as zipfile cannot unpack
+        ValueError,
+        struct.error,
+    ) as error:
         raise ModelError(f"{path} is not in torch's zip form ({error}).") from error
     if not np.isfinite(weights).all():
         raise ModelError(f"{path}: the weights hold NaN or infinity.")

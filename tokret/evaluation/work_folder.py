@@ -49,7 +49,7 @@ class WorkFolder:
             return Slot(path, whole, None)
         try:
             record = json.loads(_beside(path).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             record = None  # unfinished, or cut off: the step is done again
         return Slot(path, whole, record if isinstance(record, dict) else None)
 
