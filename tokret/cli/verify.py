@@ -32,7 +32,8 @@ def run(
     for damage in damages:
         talk.line(f"{damage.file}: {damage.message}")
     if damages:
-        talk.warn(f"{counted(len(damages), 'damaged file')} in {path}; build the index again.")
+        found = counted(len(damages), "damaged file")
+        talk.warn(f"{found} in {path}; `tokret repair` saves what is whole.")
         return GATE
     talk.line(f"{path}: whole ({mode} check)")
     return 0

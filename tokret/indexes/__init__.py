@@ -9,6 +9,7 @@ from tokret.indexes.faiss import Faiss
 from tokret.indexes.index import Index
 from tokret.indexes.ingest import Added, Interrupted, Progress
 from tokret.indexes.ivf import Ivf
+from tokret.indexes.repair import Repaired, repair
 from tokret.indexes.verify import Damage, verify
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "Interrupted",
     "Ivf",
     "Progress",
+    "Repaired",
     "backends",
     "build",
+    "repair",
     "verify",
 ]

@@ -52,14 +52,14 @@ class FieldTable:
 
     def columns(self, name: str) -> list[FieldColumn]:
         """Columns of a name, their digests and values checked. Raises IndexCorruptError."""
-        return [self._read(i) for i, known in enumerate(self._described[0]) if known == name]
+        return [self.column(i) for i, known in enumerate(self._described[0]) if known == name]
 
     def rows(self, first: int, last: int, *, checked: bool = True) -> list[Fields]:
         """Fields of documents ``first`` to ``last``; unchecked, nothing else is read for it."""
         rows: list[dict[str, Value]] = [{} for _ in range(first, last)]
         try:
             for i in range(len(self._described[0])):
-                column = self._read(i) if checked else self._peek(i)
+                column = self.column(i) if checked else self._peek(i)
                 for d, value in column.rows(first, last):
                     rows[d - first][column.name] = value
             return [Fields(row) for row in rows]
@@ -71,7 +71,7 @@ class FieldTable:
     def check(self) -> None:
         """Read everything, checked, the order of dictionaries too. Raises IndexCorruptError."""
         for i in range(len(self._described[0])):
-            terms = self._read(i).terms
+            terms = self.column(i).terms
             if any(terms[t] >= terms[t + 1] for t in range(len(terms) - 1)):
                 raise self._corrupt("field_strings", "a dictionary is not in order")
 
@@ -107,7 +107,17 @@ class FieldTable:
             self.segment.expect({name: FIELD_COLUMNS[name]}, rows=int(sizes[mine].sum()))
         return names, codes, entries.tolist(), starts.tolist(), terms.tolist()
 
-    def _read(self, i: int) -> FieldColumn:
+    def documents(self, i: int) -> list[int]:
+        """Which documents hold a value in column ``i``. Raises IndexCorruptError."""
+        entries = self._described[2]
+        docs = np.unique(self.segment.read_rows("field_docs", entries[i], entries[i + 1]))
+        if len(docs) and not 0 <= docs[0] <= docs[-1] < self.total:
+            raise self._corrupt("field_docs", "names documents there are not")
+        known: list[int] = docs.tolist()
+        return known
+
+    def column(self, i: int) -> FieldColumn:
+        """Column ``i``, its digests and values checked. Raises IndexCorruptError."""
         if i not in self._checked:
             column = self._column(i, self.segment.read_rows)
             try:

@@ -11,7 +11,7 @@ from typing import Any
 from tokret import __version__
 from tokret.encoders.base import Identity
 from tokret.errors import IndexCorruptError, IndexFormatError, UsageError
-from tokret.indexes.files import Column, read_json, to_json
+from tokret.indexes.files import Column, parse_json, read_json, to_json
 
 FORMAT = 1
 OLDEST = 1  # format that is read
@@ -139,7 +139,21 @@ class Manifest:
     @classmethod
     def read(cls, path: Path, sha256: str) -> Manifest:
         """Read and check a manifest. Raises FileNotFoundError if it is gone."""
-        value = read_json(path, sha256=sha256)
+        return cls._checked(path, read_json(path, sha256=sha256))
+
+    @classmethod
+    def parse(cls, path: Path, data: bytes) -> Manifest:
+        """Check the bytes of a manifest that is to lie at ``path``, its writer's to the letter."""
+        try:
+            value = parse_json(data)
+        except (ValueError, RecursionError) as error:
+            raise IndexCorruptError(f"{path}: not the JSON it should be: {error}.") from error
+        if to_json(value) != data:
+            raise IndexCorruptError(f"{path}: not as a writer of ours writes it.")
+        return cls._checked(path, value)
+
+    @classmethod
+    def _checked(cls, path: Path, value: dict[str, Any]) -> Manifest:
         if type(value.get("format")) is not int or value["format"] < 1:
             raise IndexCorruptError(f"{path}: has no format number.")
         if value["format"] > FORMAT:

@@ -308,6 +308,10 @@ class Segment:
         self._held = {
             name: column.hold(path / f"{name}.bin") for name, column in self.columns.items()
         }
+        self.check_layout()
+
+    def check_layout(self) -> None:
+        """Refuse columns that do not go together."""
         if "doc_ids" in self.columns:
             self.expect({**DOCUMENT_COLUMNS, **LOOKUP_COLUMNS})
         if "token_ids" in self.columns:
@@ -317,7 +321,8 @@ class Segment:
         for names in BESIDE:
             rows = {name: self.columns[name].shape[0] for name in names if name in self.columns}
             if len(set(rows.values())) > 1:
-                raise IndexCorruptError(f"{path / DESCRIPTION}: unequal numbers of rows: {rows}.")
+                where = self.path / DESCRIPTION
+                raise IndexCorruptError(f"{where}: unequal numbers of rows: {rows}.")
 
     def expect(self, layout: Layout, rows: int | None = None) -> None:
         """Refuse a segment without these columns, or with one of another dtype or shape."""

@@ -1,0 +1,220 @@
+"""Damage real indexes in thousands of ways, and see that nothing false is answered.
+
+    python scripts/damage_test.py [--mutations 10000] [--seed 0] [--kinds exact-fp16,bm25]
+        [--json] [--out FILE]
+
+Two thirds of the damages are accidents (flipped bits, bytes written over, files cut, grown,
+swapped, missing, of an earlier version, links, devices, JSON that misleads parsers); one third
+are attacks, in which every digest is made to fit again. A child process then verifies, opens,
+searches, reads, adds, deletes and compacts. Counted are:
+
+    found     accidents that full verification names
+    harmless  accidents that change no byte that the index needs
+    silent    other accidents that full verification does not name: must be 0
+    refused   attacks that full verification names; the others were answered
+    crashes   ends of the child by a signal; hangs, by CPU time; must be 0
+    foreign   errors that are not of tokret.errors: must be 0
+
+Of what an accident does to an index that is only opened (``quick``), ``refused``, ``same``
+and ``other`` say how many searches failed, were as before, or had another answer.
+"""
+
+import argparse
+import json
+import os
+import random
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from damage import mutate, samples
+
+from tokret.evaluation.record import environment
+from tokret.indexes.store import Store
+
+WALL = 900.0  # seconds without an answer: something waits for ever
+SHOWN = 40  # cases of a kind that are kept
+FAULTS = ("silent", "crashes", "hangs", "foreign")
+
+
+class Child:
+    """A worker, started again when it has died."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[str] | None = None
+
+    def ask(self, path: Path) -> dict[str, str] | int:
+        """What came of each step; or how the child died."""
+        if self.process is None:
+            worker = str(Path(__file__).parent / "damage" / "worker.py")
+            self.process = subprocess.Popen(
+                [sys.executable, "-X", "faulthandler", worker],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        process = self.process
+        process.stdin.write(json.dumps({"path": str(path)}) + "\n")
+        process.stdin.flush()
+        ready, _, _ = select.select([process.stdout], [], [], WALL)
+        line = process.stdout.readline() if ready else ""
+        if line:
+            return json.loads(line)
+        if not ready:
+            process.kill()
+        self.process = None
+        return process.wait()
+
+    def close(self) -> None:
+        """Let it end."""
+        if self.process is not None:
+            self.process.stdin.close()
+            self.process.wait()
+            self.process = None
+
+
+def linked(source: Path, target: Path) -> None:
+    """A copy that shares its files, none of which is ever changed in place."""
+    shutil.copytree(source, target, copy_function=os.link)
+
+
+def needed(path: Path) -> dict[str, bytes]:
+    """The files that the current version needs, and those of an unfinished build."""
+    manifest = Store(path).manifest()
+    names = ["CURRENT", f"manifest-{manifest.version:08d}.json"]
+    names += [f"segments/{e.id}" for e in manifest.segments]
+    names += [e.deletes for e in manifest.segments if e.deletes]
+    names += [f"segments/{manifest.derived.id}"] if manifest.derived else []
+    if (path / "build.json").exists():
+        state = json.loads((path / "build.json").read_text())["ingest"]
+        names += ["build.json", f"segments/{state['writing']['id']}"]
+    found = {}
+    for name in names:
+        for file in [path / name] if (path / name).is_file() else (path / name).iterdir():
+            found[str(file.relative_to(path))] = file.read_bytes()
+    return found
+
+
+def changed(path: Path, want: dict[str, bytes]) -> bool:
+    """Whether a file that is needed is another, or no plain file inside the index."""
+    for name, data in want.items():
+        file = path / name
+        if any(part.is_symlink() for part in (file, *file.parents[: name.count("/")])):
+            return True
+        if not file.is_file() or file.stat().st_size != len(data) or file.read_bytes() != data:
+            return True
+    return False
+
+
+def run(count: int, seed: int, kinds: list[str], folder: Path) -> dict[str, Any]:
+    """Damage ``count`` copies of the samples; returns the figures and the cases that failed."""
+    made = {name: path for name in kinds if (path := samples.make(folder, name)) is not None}
+    child, counts, cases = Child(), Counter(), {}
+    table: dict[str, Counter[str]] = {}
+    whole = {}
+    for name, path in made.items():
+        linked(path, folder / "case")
+        whole[name] = needed(path), child.ask(folder / "case")
+        shutil.rmtree(folder / "case")
+    for i in range(count):
+        rng = random.Random(f"{seed}/{i}")
+        name = rng.choice(list(made))
+        attack = rng.random() < 1 / 3
+        known = mutate.ATTACKS if attack else mutate.ACCIDENTS
+        damage = rng.choices(list(known), list(known.values()))[0]
+        linked(made[name], folder / "case")
+        what = damage(folder / "case", folder / f"{name}.old", rng)
+        want, before = whole[name]
+        harmless = not attack and not changed(folder / "case", want)
+        answer = child.ask(folder / "case")
+        shutil.rmtree(folder / "case")
+        mine = table.setdefault(f"{name} {damage.__name__}", Counter())
+        outcomes = list(_outcomes(answer, before, attack, harmless))
+        for outcome in outcomes:
+            counts[outcome] += 1
+            mine[outcome] += 1
+            if outcome in FAULTS and len(cases.setdefault(outcome, [])) < SHOWN:
+                case = f"{name}: {damage.__name__}: {what}"
+                cases[outcome].append({"i": i, "case": case, "answer": _bad(answer)})
+    child.close()
+    return {
+        "injected": count,
+        **{key: counts[key] for key in ("accidents", "attacks", "found", "harmless", "refused")},
+        **{key: counts[key] for key in FAULTS},
+        "quick": {k: counts[f"quick {k}"] for k in ("refused", "same", "other")},
+        "indexes": sorted(made),
+        "cases": cases,
+        "table": {key: dict(table[key]) for key in sorted(table)},
+    }
+
+
+def _outcomes(
+    answer: dict[str, str] | int, before: dict[str, str] | int, attack: bool, harmless: bool
+) -> Iterator[str]:
+    yield "attacks" if attack else "accidents"
+    if isinstance(answer, int) or isinstance(before, int):
+        yield "hangs" if answer in (-27, -9) else "crashes"  # SIGPROF; killed for waiting
+        return
+    if any(said.startswith("foreign") for said in answer.values()):
+        yield "foreign"
+    named = answer["verify full"] != before["verify full"]
+    if attack:
+        if named:
+            yield "refused"
+        return
+    yield "harmless" if harmless else "found" if named else "silent"
+    if not harmless:
+        searched = answer.get("search", "not opened")
+        same = searched == before["search"]
+        yield f"quick {'same' if same else 'other' if searched.startswith('=') else 'refused'}"
+
+
+def _bad(answer: dict[str, str] | int) -> object:
+    if isinstance(answer, int):
+        return answer
+    return {k: v for k, v in answer.items() if v.startswith("foreign") or k == "verify full"}
+
+
+def main() -> int:
+    """Run, print, and say by the exit status whether any figure that must be 0 is not."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--mutations", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", default=",".join(samples.KINDS))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(args.mutations, args.seed, args.kinds.split(","), Path(folder))
+    command = f"python scripts/damage_test.py --mutations {args.mutations} --seed {args.seed}"
+    record = {
+        "command": command,
+        "environment": environment(),
+        "seconds": round(time.monotonic() - began),
+        **result,
+    }
+    if args.out:
+        args.out.write_text(json.dumps(record, indent=1) + "\n")
+    if args.json:
+        print(json.dumps(record))
+    else:
+        for key in ("injected", "found", "harmless", "refused", *FAULTS, "quick"):
+            print(f"{key:10} {record[key]}")
+        for outcome, cases in record["cases"].items():
+            for case in cases:
+                print(outcome, json.dumps(case))
+    return int(any(record[key] for key in FAULTS))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
