@@ -198,7 +198,9 @@ def test_a_report_goes_through_json_unchanged():
     report = evaluate({"q1": {"a": 1.0}}, QRELS, per_query=True)
     record = report.to_dict()
     assert json.loads(json.dumps(record)) == record
-    assert list(record) == ["schema_version", "values", "policy", "notes", "per_query"]
+    assert list(record) == [
+        *("schema_version", "values", "policy", "notes", "ties", "judged", "per_query"),
+    ]
     assert record["schema_version"] == 1
     assert "per_query" not in evaluate({"q1": {"a": 1.0}}, QRELS).to_dict()
 

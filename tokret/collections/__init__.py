@@ -11,6 +11,7 @@ from tokret.collections.corpus import CorpusStats, read_corpus
 from tokret.collections.qrels import Qrels, read_qrels
 from tokret.collections.queries import read_queries
 from tokret.collections.run import Ranking, Run, falling, ranked
+from tokret.collections.run_stream import RunFile, ScatteredError
 from tokret.collections.runs import RUN_FORMATS, RunFormat, Written, read_run, write_run
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "Qrels",
     "Ranking",
     "Run",
+    "RunFile",
     "RunFormat",
+    "ScatteredError",
     "SelfMatches",
     "Written",
     "falling",

@@ -49,20 +49,10 @@ class Run:
             raise UsageError(
                 f"A run maps query ids to hits, got {type(hits).__name__}; read_run reads a file."
             )
-        ranking: Ranking = {}
-        for query_id, found in hits.items():
-            scores: dict[str, float] = {}
-            for doc_id, score in _pairs(query_id, found):
-                if not isinstance(doc_id, str) or not isinstance(query_id, str):
-                    raise InputError(
-                        f"Query {query_id!r}, document {doc_id!r}: both ids must be strings."
-                    )
-                if doc_id in scores:
-                    raise InputError(f"Query {query_id!r} has document {doc_id!r} twice.")
-                if not math.isfinite(score):
-                    raise InputError(f"Query {query_id!r}, document {doc_id!r}: score {score}.")
-                scores[doc_id] = float(score)
-            ranking[query_id] = ranked(scores)
+        ranking = {
+            query_id: ranked(_sound(query_id, found) or _checked(query_id, found))
+            for query_id, found in hits.items()
+        }
         return cls(ranking, name, sum(ties_of(scores) for scores in ranking.values()))
 
     def hits(self, query_id: str) -> list[Hit]:
@@ -72,6 +62,32 @@ class Run:
     def without_ties(self) -> Ranking:
         """Return the same order in scores that fall strictly, for tools that sort again."""
         return {query_id: falling(scores) for query_id, scores in self.ranking.items()}
+
+
+def _sound(query_id: Any, found: Any) -> dict[str, float] | None:  # noqa: ANN401
+    """Pass a mapping that is, at a glance, from strings to finite floats, as most are."""
+    sound = (
+        type(query_id) is str
+        and type(found) is dict
+        and set(map(type, found)) <= {str}
+        and set(map(type, found.values())) <= {float}
+        and all(map(math.isfinite, found.values()))
+    )
+    return found if sound else None
+
+
+def _checked(query_id: Any, found: Any) -> dict[str, float]:  # noqa: ANN401
+    """Take hits of any form one by one, and tell what is wrong with the first bad one."""
+    scores: dict[str, float] = {}
+    for doc_id, score in _pairs(query_id, found):
+        if not isinstance(doc_id, str) or not isinstance(query_id, str):
+            raise InputError(f"Query {query_id!r}, document {doc_id!r}: both ids must be strings.")
+        if doc_id in scores:
+            raise InputError(f"Query {query_id!r} has document {doc_id!r} twice.")
+        if not math.isfinite(score):
+            raise InputError(f"Query {query_id!r}, document {doc_id!r}: score {score}.")
+        scores[doc_id] = float(score)
+    return scores
 
 
 def _pairs(query_id: str, found: Any) -> Iterable[tuple[str, float]]:  # noqa: ANN401
@@ -89,7 +105,13 @@ def _pairs(query_id: str, found: Any) -> Iterable[tuple[str, float]]:  # noqa: A
 
 def ranked(scores: Mapping[str, float]) -> dict[str, float]:
     """Order by falling score, ties by rising document id."""
-    return dict(sorted(scores.items(), key=lambda pair: (-pair[1], pair[0])))
+    values = np.fromiter(scores.values(), np.float64, len(scores))
+    order = np.argsort(-values)
+    values = values[order]
+    if (values[1:] == values[:-1]).any():
+        return dict(sorted(scores.items(), key=lambda pair: (-pair[1], pair[0])))
+    ids = list(scores)
+    return dict(zip([ids[i] for i in order], values.tolist(), strict=True))
 
 
 def falling(scores: Mapping[str, float]) -> dict[str, float]:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
-from tokret.collections.files import MAX_LINE_BYTES, Opened, open_output, where, whole
-from tokret.collections.records import (
-    ID_FIELDS,
-    QUERY_ID_FIELDS,
-    Decimal,
-    Integer,
-    Record,
-    decoded,
-    field,
-    json_record,
-)
+from tokret.collections.files import Opened, open_output
 from tokret.collections.run import Ranking, Run, falling, ranked, ties_of
+from tokret.collections.run_stream import empty, name_of, stretches
 from tokret.errors import InputError, UsageError
 from tokret.types import Hit
 
@@ -30,8 +19,6 @@ __all__ = ["RUN_FORMATS", "Ranking", "Run", "RunFormat", "Written", "read_run", 
 
 RunFormat = Literal["trec", "msmarco", "jsonl"]
 RUN_FORMATS: tuple[RunFormat, ...] = ("trec", "msmarco", "jsonl")
-
-WANTED = "6 fields, qid Q0 docno rank score tag (TREC), or 3, qid<TAB>pid<TAB>rank (MS MARCO)"
 
 
 @dataclass(frozen=True)
@@ -58,26 +45,15 @@ def read_run(source: str | Path, *, unescape: bool = False) -> Run:
     ranking: Ranking = {}
     name = ""
     with Opened(source) as opened:
-        for number, escaped, (query_id, doc_id, score, tag) in _hits(opened):
-            if unescape and escaped:
-                query_id, doc_id = unquote(query_id), unquote(doc_id)
-            scores = ranking.get(query_id)
-            if scores is None:
-                scores = ranking[query_id] = {}
-            name = name or tag
-            if not doc_id:
-                continue  # a query without hits, which only JSONL can say
-            if doc_id in scores:
-                raise InputError(
-                    f"{where(opened.name, number)}: document {doc_id!r} comes twice for query "
-                    f"{query_id!r}; wanted each once."
-                )
-            scores[doc_id] = score
+        for part in stretches(opened, unescape=unescape):
+            name = name or part.tag
+            part.add_to(ranking.setdefault(part.query_id, {}), opened.name)
     if not ranking:
-        raise InputError(f"{source}: no hits in it; wanted lines of {WANTED}, or JSONL.")
+        raise empty(source)
+    for query_id, scores in ranking.items():
+        ranking[query_id] = ranked(scores)  # one at a time: both orders would fill the memory
     ties = sum(ties_of(scores) for scores in ranking.values())
-    default = "run" if str(source) == "-" else Path(source).name.partition(".")[0]
-    return Run({q: ranked(scores) for q, scores in ranking.items()}, name or default, ties)
+    return Run(ranking, name or name_of(source), ties)
 
 
 def write_run(
@@ -155,95 +131,3 @@ def _word(text: str, what: str, escape: bool) -> str:
 def _breaks(character: str) -> bool:
     # A byte order mark counts: at the start of a file it would be skipped.
     return character.isspace() or character < " " or character in "\x7f\ufeff"
-
-
-_Hit = tuple[str, str, float, str]  # query, document or nothing, score, tag
-
-
-def _hits(opened: Opened) -> Iterator[tuple[int, bool, _Hit]]:
-    """Yield line, whether ids may be escaped, and each hit; the first line gives the format."""
-    read = None
-    for number, raw in opened.lines():
-        if not raw.strip():
-            continue
-        try:
-            read = read or _reader(raw)
-            for hit in read(whole(raw, MAX_LINE_BYTES)):
-                yield number, read is not _read_jsonl, hit
-        except InputError as error:
-            raise InputError(f"{where(opened.name, number)}: {error}.") from error
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{where(opened.name, number)}: byte {error.start + 1} of an id is not UTF-8."
-            ) from error
-
-
-def _reader(first: bytes) -> Callable[[bytes], Iterable[_Hit]]:
-    # A TREC line may begin with an id "{", a JSON line may have 6 words.
-    json_like = first.lstrip().startswith(b"{")
-    if json_like and first.rstrip().endswith(b"}"):
-        with contextlib.suppress(InputError):
-            json_record(decoded(first, "strict"))
-            return _read_jsonl
-    fields = first.split(b"\t")
-    if len(fields) == 3 and fields[2].strip().isdigit():
-        return _read_msmarco
-    if len(first.split()) == 6:
-        return _read_trec
-    if json_like:
-        return _read_jsonl
-    raise InputError(f"expected 6 fields, got {len(first.split())}: wanted {WANTED}, or JSONL")
-
-
-def _read_trec(raw: bytes) -> Iterable[_Hit]:
-    fields = raw.split()  # at ASCII blanks only: an id may hold others
-    if len(fields) != 6:
-        raise InputError(f"expected 6 fields, got {len(fields)}: qid Q0 docno rank score tag")
-    query_id, _, doc_id, _, score, tag = fields
-    return ((query_id.decode(), doc_id.decode(), _number(score), tag.decode("utf-8", "replace")),)
-
-
-def _read_msmarco(raw: bytes) -> Iterable[_Hit]:
-    fields = raw.split(b"\t")
-    if len(fields) != 3:
-        raise InputError(f"expected 3 fields between tabs, got {len(fields)}: qid, pid, rank")
-    query_id, doc_id, rank = (field.strip() for field in fields)
-    if not query_id or not doc_id:
-        raise InputError("an empty id; wanted qid, pid, rank between tabs")
-    if not rank.isdigit() or len(rank) > 12 or int(rank) == 0:
-        raise InputError(f"rank {rank.decode('utf-8', 'replace')!r}; wanted 1, 2, 3, ...")
-    return ((query_id.decode(), doc_id.decode(), -float(rank), ""),)
-
-
-def _read_jsonl(raw: bytes) -> Iterable[_Hit]:
-    record = json_record(decoded(raw, "strict"))
-    query_id = field(record, QUERY_ID_FIELDS, "id", "strict")
-    tag = record.get("run")
-    tag = tag if isinstance(tag, str) else ""
-    if "hits" not in record:
-        return (_json_hit(query_id, record, tag),)
-    hits = record["hits"]
-    if not isinstance(hits, list) or not all(isinstance(hit, dict) for hit in hits):
-        raise InputError('\'hits\' is no list of objects; wanted [{"doc_id": …, "score": …}]')
-    return [_json_hit(query_id, hit, tag) for hit in hits] or ((query_id, "", 0.0, tag),)
-
-
-def _json_hit(query_id: str, hit: Record, tag: str) -> _Hit:
-    doc_id = field(hit, ("doc_id", *ID_FIELDS[2:]), "id", "strict")
-    score = hit.get("score")
-    if not isinstance(score, Integer | Decimal):
-        raise InputError('no number under \'score\'; wanted {"doc_id": …, "score": …}')
-    return query_id, doc_id, _number(score.encode()), tag
-
-
-def _number(text: bytes) -> float:
-    try:
-        if b"_" in text:  # a number to Python alone
-            raise ValueError
-        score = float(text)
-    except ValueError:
-        shown = text.decode("utf-8", "replace")
-        raise InputError(f"score {shown!r}; wanted a number") from None
-    if not math.isfinite(score):
-        raise InputError(f"score {text.decode()}; wanted a finite number")
-    return score

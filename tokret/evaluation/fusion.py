@@ -21,7 +21,8 @@ from typing import Protocol
 
 from tokret.collections.runs import Run
 from tokret.errors import UsageError
-from tokret.evaluation.measures import AnyRun, as_run
+from tokret.evaluation.graded import as_run
+from tokret.evaluation.measures import AnyRun
 from tokret.registry import Registry, Spec
 
 Scores = Mapping[str, float]  # of one query's documents, best first

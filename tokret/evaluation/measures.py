@@ -1,9 +1,9 @@
 """Measures of a run against judgements, with the policy beside the number.
 
-ir_measures computes each query's value. What tools disagree on is settled here,
-before it sees the run: ties are broken by document id and the scores replaced by
-falling whole numbers, so every provider reads the same order; every judged query
-counts, one without results as 0; the mean does not depend on any order.
+The usual measures are computed here (``rank_measures``), the rarer ones by the providers of
+ir_measures. What tools disagree on is settled before either sees the run: ties are broken by
+document id, every judged query counts, one without results as 0, and the mean does not depend
+on any order. What ties could have made of a number stands beside it.
 """
 
 from __future__ import annotations
@@ -11,22 +11,35 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokret.collections.runs import Run
-from tokret.errors import InputError, UsageError
+import numpy as np
+from numpy.typing import NDArray
+
+from tokret.collections.run import Run
+from tokret.collections.run_stream import RunFile, ScatteredError
+from tokret.collections.runs import read_run
+from tokret.evaluation import rank_measures, ties
+from tokret.evaluation.graded import UNJUDGED, Graded, Qrels, as_run, checked_qrels, graded
 from tokret.evaluation.names import measures_named, provider
 from tokret.types import Hit
 
 if TYPE_CHECKING:
     from ir_measures import Measure
 
-AnyRun = Run | Mapping[str, Mapping[str, float] | Iterable[Hit | tuple[str, float]]]
-Qrels = Mapping[str, Mapping[str, int]]
+AnyRun = Run | RunFile | Mapping[str, Mapping[str, float] | Iterable[Hit | tuple[str, float]]]
 
 DEFAULT_MEASURES = ("nDCG@10", "R@100")
-MAX_GRADE = 10**6  # trec_eval makes a table as long as the highest grade
 SCHEMA_VERSION = 1
+WIDE = 0.005  # a range over tie orders that is worth a word
+
+
+class Range(NamedTuple):
+    """A mean over the judged queries, over all orders of tied documents."""
+
+    least: float
+    expected: float
+    most: float
 
 
 @dataclass(frozen=True)
@@ -36,12 +49,16 @@ class Report:
     ``values`` maps a measure to its mean over the judged queries; ``per_query`` a
     measure to each query's value, and is empty unless asked for. ``policy`` says how
     the numbers were made and counts what was met; ``notes`` are sentences for a reader.
+    ``ties`` maps a measure to what it may be over all orders of tied documents, None where
+    that is not known; ``judged`` to the share of the documents it looked at that are judged.
     """
 
     values: dict[str, float]
     policy: dict[str, Any]
     per_query: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    ties: dict[str, Range | None] = field(default_factory=dict)
+    judged: dict[str, float | None] = field(default_factory=dict)
 
     def __getitem__(self, measure: str) -> float:
         return self.values[measure]
@@ -65,6 +82,8 @@ class Report:
             "values": dict(self.values),
             "policy": dict(self.policy),
             "notes": list(self.notes),
+            "ties": {m: r and dict(r._asdict()) for m, r in self.ties.items()},
+            "judged": dict(self.judged),
         }
         if self.per_query:
             out["per_query"] = {m: dict(values) for m, values in self.per_query.items()}
@@ -92,113 +111,113 @@ def evaluate(
     relevant document, and a run that shares no query or no document with the qrels.
     """
     wanted = measures_named(measures)
-    judged = _checked_qrels(qrels)
-    found = as_run(run).ranking
-    rankings = {query_id: list(found.get(query_id, ())) for query_id in sorted(judged)}
-    scores = {query_id: found[query_id] for query_id in judged if query_id in found}
-    n_self = 0
-    if remove_self:
-        n_self = sum(query_id in ranking for query_id, ranking in rankings.items())
-        rankings = {q: [d for d in ranking if d != q] for q, ranking in rankings.items()}
-    if check_ids:
-        _refuse_strangers(found, rankings, judged)
-    tied = [len(by_doc) - len(set(by_doc.values())) for by_doc in scores.values()]
-    computed = _values(wanted, judged, rankings)
-    values = {m: {q: by_query[q] for q in rankings} for m, by_query in computed.items()}
+    return report_of(
+        joined(run, qrels, remove_self=remove_self, check_ids=check_ids),
+        wanted,
+        per_query=per_query,
+    )
+
+
+def joined(
+    run: AnyRun,
+    qrels: Qrels,
+    *,
+    remove_self: bool = False,
+    check_ids: bool = True,
+    keep: int | Mapping[str, int] = 0,
+) -> Graded:
+    """Join a run of any form with judgements, both checked.
+
+    The first ``keep`` documents of a query, or of those queries named, stay by name. A file is streamed, unless its queries do not stand together. Raises what ``evaluate``
+    and ``read_run`` raise.
+    """
+    judged = checked_qrels(qrels)
+    options: dict[str, Any] = {"remove_self": remove_self, "check_ids": check_ids, "keep": keep}
+    if isinstance(run, RunFile):
+        try:
+            return graded(run, judged, **options)
+        except ScatteredError:
+            if str(run.source) == "-":
+                raise  # what was read of a pipe is gone
+            run = read_run(run.source)
+    return graded(as_run(run).ranking.items(), judged, **options)
+
+
+def report_of(run: Graded, measures: Sequence[Measure], *, per_query: bool = False) -> Report:
+    """Measure a run that was joined with its judgements."""
+    computed = values_of(run, measures)
+    n_hits = np.diff(run.offsets)
+    n_ties = int(run.tied.sum())
     policy: dict[str, Any] = {
         "gain": "the grade, discounted by log2(rank + 1)",
         "ties": "score descending, then document id ascending",
         "missing_queries": "count 0",
-        "self_matches": "removed" if remove_self else "kept",
-        "n_queries": len(judged),
-        "n_missing": sum(not ranking for ranking in rankings.values()),
-        "n_unjudged": sum(query_id not in judged for query_id in found),
-        "n_no_relevant": sum(max(grades.values()) < 1 for grades in judged.values()),
-        "n_ties": sum(tied),
-        "n_tied_queries": sum(n > 0 for n in tied),
-        "n_self": n_self,
+        "self_matches": "removed" if run.remove_self else "kept",
+        "n_queries": len(run.queries),
+        "n_missing": int((n_hits == 0).sum()),
+        "n_unjudged": run.n_unjudged,
+        "n_no_relevant": int((rank_measures.relevant_of(run, 1) == 0).sum()),
+        "n_ties": n_ties,
+        "n_tied_queries": len(np.unique(run.query[run.tied])) if n_ties else 0,
+        "n_self": run.n_self,
     }
+    ranges = {str(m): _range(m, run, computed[i]) for i, m in enumerate(measures)}
+    shares = {str(m): _judged_share(m, run) for m in measures}
+    by_query = (
+        {
+            str(m): dict(zip(run.queries, row.tolist(), strict=True))
+            for m, row in zip(measures, computed, strict=True)
+        }
+        if per_query
+        else {}
+    )
     return Report(
-        values={str(m): _total(m, values[str(m)].values()) for m in wanted},
+        values={str(m): _total(m, row.tolist()) for m, row in zip(measures, computed, strict=True)},
         policy=policy,
-        per_query=values if per_query else {},
-        notes=_notes(policy),
+        per_query=by_query,
+        notes=_notes(policy, ranges),
+        ties=ranges,
+        judged=shares,
     )
 
 
-def as_run(run: AnyRun) -> Run:
-    """Order results of any form; InputError for NaN, infinity or a document twice."""
-    return Run.of(run.ranking if isinstance(run, Run) else run)  # a Run may be made by hand
+def values_of(run: Graded, measures: Sequence[Measure]) -> NDArray[np.float64]:
+    """Value of each measure for each judged query [M, Q]."""
+    out = np.zeros((len(measures), len(run.queries)))
+    others = [m for m in measures if not rank_measures.supports(m)]
+    provided = _provided(run, others) if others else {}
+    for i, measure in enumerate(measures):
+        if rank_measures.supports(measure):
+            out[i] = rank_measures.values(measure, run)
+        else:
+            by_query = provided[str(measure)]
+            out[i] = [by_query[query_id] for query_id in run.queries]
+    return out
 
 
-def _checked_qrels(qrels: Qrels) -> dict[str, dict[str, int]]:
-    if not isinstance(qrels, Mapping):
-        raise UsageError(
-            f"Qrels map query ids to grades, got {type(qrels).__name__}; read_qrels reads a file."
-        )
-    judged = {str(query_id): dict(grades) for query_id, grades in qrels.items() if grades}
-    relevant = False
-    for query_id, grades in judged.items():
-        for doc_id, grade in grades.items():
-            if type(grade) is not int or abs(grade) > MAX_GRADE:
-                raise InputError(
-                    f"The grade of document {doc_id!r} for query {query_id!r} is {grade!r}; "
-                    f"grades are whole numbers of at most {MAX_GRADE:,}."
-                )
-            relevant = relevant or grade >= 1
-    if not judged:
-        raise InputError("The qrels hold no judgement; there is nothing to measure against.")
-    if not relevant:
-        raise InputError(
-            f"None of the {len(judged)} judged queries has a document of grade 1 or more: "
-            "every run would get 0."
-        )
-    return judged
+def _provided(run: Graded, wanted: Sequence[Measure]) -> dict[str, dict[str, float]]:
+    """Values by the providers of ir_measures, which are given ranks for document ids.
 
-
-def _refuse_strangers(
-    run: Collection[str], rankings: Mapping[str, Sequence[str]], judged: Qrels
-) -> None:
-    """Refuse a run of other ids: its 0 would say nothing about the system."""
-    if not run:
-        raise InputError("The run is empty.")
-    if not any(query_id in judged for query_id in run):
-        raise InputError(
-            "The run and the qrels share no query: the run has "
-            f"{_some(run)}, the qrels {_some(judged)}. Are they of one collection and split?"
-        )
-    known = {doc_id for grades in judged.values() for doc_id in grades}
-    found = {doc_id for ranking in rankings.values() for doc_id in ranking}
-    if found and known.isdisjoint(found):
-        raise InputError(
-            "No document of the run is judged for any query: the run has "
-            f"{_some(found)}, the qrels {_some(known)}. Are the ids of one collection?"
-        )
-
-
-def _some(ids: Iterable[str]) -> str:
-    first = sorted(ids)[:3]
-    return ", ".join(repr(i if len(i) <= 40 else i[:37] + "...") for i in first)
-
-
-def _values(
-    wanted: Sequence[Measure],
-    judged: dict[str, dict[str, int]],
-    rankings: Mapping[str, Sequence[str]],
-) -> dict[str, dict[str, float]]:
-    """Each measure's value for each judged query."""
-    # trec_eval keeps scores in float32, where close doubles tie: whole numbers do not.
-    strict = {
-        query_id: {doc_id: len(ranking) - i for i, doc_id in enumerate(ranking)}
-        for query_id, ranking in rankings.items()
-    }
+    No measure of one ranking depends on what its documents are called.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    strict: dict[str, dict[str, int]] = {}
+    for q, query_id in enumerate(run.queries):
+        grades = run.grades[run.offsets[q] : run.offsets[q + 1]].tolist()
+        # trec_eval keeps scores in float32, where close doubles tie: whole numbers do not.
+        strict[query_id] = {f"r{i}": len(grades) - i for i in range(len(grades))}
+        found = {f"r{i}": grade for i, grade in enumerate(grades) if grade != UNJUDGED}
+        left = run.ideal[run.ideal_offsets[q] : run.ideal_offsets[q + 1]].tolist()
+        for grade in found.values():
+            left.remove(grade)
+        qrels[query_id] = {**found, **{f"x{i}": grade for i, grade in enumerate(left)}}
     answered = {query_id: docs for query_id, docs in strict.items() if docs}
     means = [m for m in wanted if not _is_sum(m)]
     sums = [m for m in wanted if _is_sum(m)]
     values: dict[str, dict[str, float]] = {str(m): {} for m in wanted}
     for measures, given in ((means, answered), (sums, strict)):
         if measures:
-            for metric in provider().iter_calc(measures, judged, given):
+            for metric in provider().iter_calc(measures, qrels, given):
                 values[str(metric.measure)][metric.query_id] = float(metric.value)
     return values
 
@@ -215,7 +234,23 @@ def _total(measure: Measure, values: Collection[float]) -> float:
     return total if _is_sum(measure) else total / len(values)
 
 
-def _notes(policy: Mapping[str, Any]) -> tuple[str, ...]:
+def _range(measure: Measure, run: Graded, values: NDArray[np.float64]) -> Range | None:
+    if not run.tied.any():
+        exact = _total(measure, values.tolist())
+        return Range(exact, exact, exact)
+    if not rank_measures.supports(measure):
+        return None
+    return Range(*(_total(measure, row.tolist()) for row in ties.spread(measure, run)))
+
+
+def _judged_share(measure: Measure, run: Graded) -> float | None:
+    """Share of judged documents among those above the cutoff; None where there are none."""
+    seen = run.rank < rank_measures.cutoff_of(measure)
+    judged = run.grades != UNJUDGED
+    return float(judged[seen].mean()) if seen.any() else None
+
+
+def _notes(policy: Mapping[str, Any], ranges: Mapping[str, Range | None]) -> tuple[str, ...]:
     notes = []
     if policy["n_missing"]:
         notes.append(
@@ -227,6 +262,12 @@ def _notes(policy: Mapping[str, Any]) -> tuple[str, ...]:
             f"{policy['n_ties']} results in {policy['n_tied_queries']} queries share the score of "
             "the one before; they were put in the order of document ids. Other tools may differ."
         )
+    for measure, found in ranges.items():
+        if found is not None and found.most - found.least > WIDE:
+            notes.append(
+                f"Ties decide {measure}: in other orders of equal scores it lies between "
+                f"{found.least:.4f} and {found.most:.4f}, {found.expected:.4f} to be expected."
+            )
     if policy["n_no_relevant"]:
         notes.append(
             f"{policy['n_no_relevant']} judged queries have no relevant document; each counts 0."

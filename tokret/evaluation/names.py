@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tokret.errors import UsageError
+from tokret.evaluation import rank_measures
 from tokret.registry import did_you_mean, parse
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def measure_named(name: str | Measure) -> Measure:
         params[measure.AT_PARAM] = cut
     _check_params(name, measure, params)
     built: Measure = measure(**params)
-    if not provider().supports(built):
+    if not rank_measures.supports(built) and not provider().supports(built):
         raise UsageError(
             f"Nothing installed computes {built}; for more measures: "
             "pip install 'ir-measures[pyndeval,cwl_eval,ranx]'."
