@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tokret.cli.clean import counted
+from tokret.cli.clean import counted, escaped
 from tokret.cli.options import DryRun, IndexDir, Where
 from tokret.cli.talk import Talk
 from tokret.errors import InputError, UsageError
@@ -84,5 +84,5 @@ def _listed(file: Path) -> list[str]:
 def _confirm(count: int, path: Path) -> None:
     if not sys.stdin.isatty():
         raise UsageError(f"Deleting {count:,} documents of {path} wants --yes (-y).")
-    if not typer.confirm(f"Delete {count:,} documents of {path}?", err=True):
+    if not typer.confirm(f"Delete {count:,} documents of {escaped(str(path))}?", err=True):
         raise UsageError("Nothing was deleted.")

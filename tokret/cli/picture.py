@@ -17,9 +17,9 @@ FONTS = "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace"
 
 def canvas() -> Console:
     """Make a console that shows nothing and remembers all, in full colour."""
-    from rich.console import Console
+    from tokret.cli.console import SafeConsole
 
-    return Console(
+    return SafeConsole(
         file=io.StringIO(),
         record=True,
         width=WIDTH,

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tokret.cli.clean import escaped
 from tokret.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class ProgressView:
         left = self.left(now)
         bar.update(
             bar.task_ids[0],
-            description=now.stage,
+            description=escaped(now.stage),
             completed=done,
             total=total,
             numbers=self._numbers(now),

@@ -120,6 +120,8 @@ def run(
         seconds = time.monotonic() - began
         results = list(zip([query for query, _ in asked], found, strict=True))
         if run_file is not None:
+            if str(run_file) == "-":
+                _refuse_controls(results)
             written = _write(run_file, form, results)
             talk.result(
                 {

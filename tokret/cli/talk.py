@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1  # of the objects that --json prints; grows when a key changes its meaning
 PIPE_WIDTH = 100  # columns of a table that no terminal shows
+LONGEST = 4000  # characters of a message; an id in it may have thousands
 LogFormat = Literal["text", "json"]
 
 
@@ -85,6 +86,7 @@ class Talk:
         """Tell why the command ends; the traceback only to those who asked for it."""
         if self.verbose or os.environ.get("TOKRET_DEBUG") == "1":
             self._write(escaped("".join(traceback.format_exception(error)), keep="\n"))
+        message = cut(message)
         self._tell("error", "error: ", message, status=status)
         if self.json:
             kind = type(error).__name__
@@ -96,6 +98,7 @@ class Talk:
         self._write(to_json({"event": name, **values}, ascii_only=True) + "\n")
 
     def _tell(self, event: str, prefix: str, text: str, **values: object) -> None:
+        text = cut(text)
         if self.log_format == "json":
             self.event(event, text=text, **values)
             return
@@ -116,6 +119,14 @@ class Talk:
             hush(sys.stderr)
 
 
+def cut(message: str) -> str:
+    """Leave out the middle of a message that nobody could read whole."""
+    if len(message) <= LONGEST:
+        return message
+    left = f" ... ({len(message) - LONGEST:,} characters) ... "
+    return message[: LONGEST // 2] + left + message[-LONGEST // 2 :]
+
+
 def hush(stream: Any) -> None:  # noqa: ANN401
     """Send what is still written to a closed pipe nowhere; the work goes on."""
     with suppress(OSError, ValueError):
@@ -123,15 +134,9 @@ def hush(stream: Any) -> None:  # noqa: ANN401
 
 
 def _console(*, stderr: bool) -> Console:
-    from rich.console import Console
+    from tokret.cli.console import SafeConsole
 
-    class Plain(Console):
-        """A console that lets a closed pipe be handled where all errors are."""
-
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
-
-    console = Plain(stderr=stderr, markup=False, highlight=False, emoji=False)
+    console = SafeConsole(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_WIDTH
     return console
