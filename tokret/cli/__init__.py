@@ -25,8 +25,9 @@ from tokret.cli import (
     evaluate,
     index,
     info,
-    repair,
     leaderboard,
+    plot,
+    repair,
     search,
     update,
     verify,
@@ -49,6 +50,7 @@ COMMANDS = {
     "eval": eval,
     "evaluate": evaluate,
     "leaderboard": leaderboard,
+    "plot": plot,
     "doctor": doctor,
 }
 

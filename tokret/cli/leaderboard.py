@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,12 +10,11 @@ import typer
 from tokret.cli.clean import counted, escaped
 from tokret.cli.leaderboard_tables import duels, stability, standings
 from tokret.cli.options import check_folder, complete_measure
+from tokret.cli.score_files import scores_of
 from tokret.cli.talk import Talk
-from tokret.errors import UsageError
 
 if TYPE_CHECKING:
-    from tokret.collections import Qrels, Run
-    from tokret.evaluation.leaderboard import Leaderboard, Scores
+    from tokret.evaluation.leaderboard import Leaderboard
     from tokret.evaluation.leaderboard.noise import Stability
 
 Names = list[str] | None
@@ -97,21 +95,15 @@ def run(
     split: Annotated[str, typer.Option(help="Which judgements of a BEIR folder.")] = "test",
 ) -> None:
     """Rank systems by their scores on many tasks: Borda, Kemeny, means; with intervals."""
-    from tokret.evaluation.leaderboard import Columns, rank_systems, read_scores
+    from tokret.evaluation.leaderboard import Columns, rank_systems
 
     if plot is not None:
         from tokret.evaluation.figure import check_picture
 
         check_folder(plot)
         check_picture(plot)
-    if qrels:
-        if system or query or task or drop:
-            raise UsageError("--system, --query, --task and --drop are for tables, not for runs.")
-        scores, told = _of_runs(files, qrels, measures, split)
-        scores = scores.negated(lower) if lower else scores
-    else:
-        columns = Columns(system, query, task or (), drop or (), measures or (), lower or ())
-        scores, told = read_scores(files, columns)
+    columns = Columns(system, query, task or (), drop or (), measures or (), lower or ())
+    scores, told = scores_of(files, columns, qrels or (), split)
     board = rank_systems(
         scores,
         rules,
@@ -139,41 +131,6 @@ def run(
 
         draw(board, plot)
         talk.say(f"Picture: {plot}")
-
-
-def _of_runs(
-    files: Sequence[str], qrels: Sequence[str], measures: Names, split: str
-) -> tuple[Scores, tuple[str, ...]]:
-    """Read runs, each of the collection that its folder names, and measure them."""
-    from tokret.collections import load_collection, read_qrels, read_run
-    from tokret.evaluation.leaderboard import score_runs
-
-    judged: dict[str, Qrels] = {}
-    for text in qrels:
-        name, equals, path = text.rpartition("=")
-        if not equals:
-            name = Path(path).name.partition(".")[0]
-        if name in judged:
-            raise UsageError(f"Two --qrels are called {name!r}; name them: --qrels NAME={path}")
-        judged[name] = (
-            load_collection(path, split).qrels if Path(path).is_dir() else read_qrels(path)
-        )
-    runs: dict[str, dict[str, Run]] = {name: {} for name in judged}
-    for file in files:
-        folder, system = Path(file).absolute().parent.name, Path(file).name.partition(".")[0]
-        collection = next(iter(judged)) if len(judged) == 1 else folder
-        if collection not in runs:
-            raise UsageError(
-                f"{file}: its folder is called {folder!r}, and no --qrels are; there are "
-                f"{', '.join(judged)}. Put runs into folders named for their collections."
-            )
-        if system in runs[collection]:
-            raise UsageError(f"{file}: a second run of {system!r} on {collection!r}.")
-        runs[collection][system] = read_run(file)
-    for collection, by_system in runs.items():
-        if not by_system:
-            raise UsageError(f"No run is in a folder called {collection!r}, which --qrels names.")
-    return score_runs(runs, judged, measures or ["nDCG@10"])
 
 
 def _noise(board: Leaderboard, rules: Names, seed: int) -> list[Stability]:

@@ -17,6 +17,7 @@ COLOURS = (  # Okabe and Ito, told apart with any colour vision; the yellow is t
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
 )
 SUFFIXES = (".png", ".svg")
+LONGEST_NAME = 40  # characters
 DOTS = 150  # an inch, of a PNG
 STYLE = {
     "svg.fonttype": "none",
@@ -51,6 +52,12 @@ def style() -> Iterator[None]:
         raise MissingExtraError("Drawing a picture", "plot") from None
     with mpl.rc_context(STYLE):
         yield
+
+
+def shortened(name: str) -> str:
+    """Make a name fit a picture, and stand for itself: matplotlib reads $ as mathematics."""
+    plain = " ".join(name.split()).replace("$", r"\$")
+    return plain if len(plain) <= LONGEST_NAME else plain[: LONGEST_NAME - 1] + "…"
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -48,6 +48,12 @@ def test_the_cost_is_the_votes_that_see_a_pair_the_other_way_round():
     assert condorcet_winner(won) == 0
 
 
+def test_of_orders_as_good_the_one_nearer_to_borda_is_given():
+    won = np.array([[0, 2, 3], [2, 0, 4], [1, 0, 0]], float)  # 0 and 1 draw, 1 beats 2 by more
+    found = consensus(won)
+    assert (found.order.tolist(), found.optima) == ([1, 0, 2], 2)
+
+
 @given(duels())
 def test_no_order_is_better_and_all_that_are_as_good_are_counted(won):
     costs = [cost_of(np.array(order), won) for order in permutations(range(len(won)))]

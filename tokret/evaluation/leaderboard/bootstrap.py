@@ -97,10 +97,11 @@ def bootstrap(
             "collections to resample; resample='queries'."
         )
     n = len(scores.systems)
-    places = np.concatenate(
-        [n - rule.standing(votes.sums(draws, weights)) for draws, weights in
-         _draws(scores, samples, resample, seed)], axis=1
-    )  # fmt: skip
+    parts = [
+        n - rule.standing(votes.sums(drawn, weights))
+        for drawn, weights in draws(scores, samples, resample, seed)
+    ]
+    places = np.concatenate(parts, axis=1)
     return Resampled(places, resample, seed)
 
 
@@ -125,7 +126,7 @@ def check_share(what: str, value: float) -> None:
         raise UsageError(f"{what} is a share between 0 and 1, such as 0.95; got {value!r}.")
 
 
-def _draws(
+def draws(
     scores: Scores, samples: int, resample: Resample, seed: int
 ) -> Iterator[tuple[dict[str, Doubles] | None, Doubles]]:
     """Yield how often each query [K, B] and each task [T, B] is drawn, some samples at a time."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokret.errors import UsageError
-from tokret.evaluation.figure import COLOURS, save, style
+from tokret.evaluation.figure import COLOURS, save, shortened, style
 from tokret.evaluation.leaderboard.board import Leaderboard
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 MARKS = "sD^vPX<>"
 MOST_SYSTEMS = 60  # rows that can still be read
 ROW_INCHES = 0.3
-LONGEST_NAME = 40  # characters
 
 
 def plot(board: Leaderboard, path: str | Path) -> None:
@@ -52,7 +51,7 @@ def draw(board: Leaderboard) -> Figure:
         axes.plot(places, at, "o", color=COLOURS[0], markersize=7, zorder=4,
                   label=board.first.rule)  # fmt: skip
         _others(axes, board, rows)
-        axes.set_yticks(list(at), [_short(systems[i]) for i in rows])
+        axes.set_yticks(list(at), [shortened(systems[i]) for i in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(0.4, len(rows) + 0.6)
         step = next(step for step in (1, 2, 5, 10) if len(rows) <= 12 * step)
@@ -91,8 +90,3 @@ def _caption(board: Leaderboard) -> str:
         return text
     what = board.drawn_from
     return f"{text}; bars: {board.confidence:.0%} of {drawn.places.shape[1]:,} samples of {what}"
-
-
-def _short(name: str) -> str:
-    plain = " ".join(name.split()).replace("$", r"\$")  # matplotlib reads $ as mathematics
-    return plain if len(plain) <= LONGEST_NAME else plain[: LONGEST_NAME - 1] + "…"
