@@ -8,7 +8,8 @@ updates, deletes, compacts and changes the model, and
 
     steps    is killed (SIGKILL) before a step, or in the middle of a write;
     moments  is killed at random moments, the same index again and again;
-    power    has its power cut: what was not synced may be gone;
+    power    has its power cut: what was not synced may be gone; also after it was killed, or
+             a sync failed, and a second writer went on;
     faults   is refused a call, once or from then on: ENOSPC, EDQUOT, EIO, EFBIG;
     short    has a write take half of what it was given;
     limits   meets real limits: ulimit -f, and, where it may mount one, a full disk.
@@ -41,7 +42,7 @@ from crash.trials import Bench, killed_often
 from tokret.evaluation.record import environment
 
 CODES = {"ENOSPC": FILLING, "EDQUOT": FILLING, "EIO": CALLS, "EFBIG": ("write", "truncate")}
-IMAGES = 12  # of one change whose power is cut
+IMAGES = 10  # of one change whose power is cut
 Result = tuple[str, str, list[str]]  # what was done, what came of it, what is wrong
 
 
@@ -68,10 +69,10 @@ def by_moments(bench: Bench, runs: int, rng: random.Random) -> Iterator[Result]:
 
 def by_power(bench: Bench, runs: int, rng: random.Random) -> Iterator[Result]:
     """Cut the power."""
-    each = max(4, (runs or 600) // len(bench.story))
-    for i, change in enumerate(bench.story):
-        for told, wrong in bench.cut(i, rng, each):
-            yield f"{change.name}: {told}", "cut", wrong
+    for _ in range(max(1, (runs or 2000) // len(bench.story) // IMAGES)):
+        for i, change in enumerate(bench.story):
+            for told, wrong in bench.cut(i, rng, IMAGES):
+                yield f"{change.name}: {told}", told.partition(" after")[0], wrong
 
 
 def by_faults(bench: Bench, runs: int, rng: random.Random) -> Iterator[Result]:

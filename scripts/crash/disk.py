@@ -179,7 +179,11 @@ class Disk:
     def _fsync(self, fd: Any) -> None:  # noqa: ANN401
         path = self.paths.get(fd if isinstance(fd, int) else fd.fileno())
         if path is not None:
-            self.step("fsync", path)
+            try:
+                self.step("fsync", path)
+            except OSError:
+                self.note("failed", path)
+                raise
         _REAL["fsync"](fd)
         if path is not None:
             self.note("fsync", path)

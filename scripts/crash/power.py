@@ -1,8 +1,10 @@
 """What a disk may hold after the power was cut, from what was done to it.
 
 A file holds for sure what it held when it was last synced, and a folder the names that it
-had when it was last synced. Of what came later, each write and each name may have reached
-the disk or not. A rename is one step: both of its names change or neither does.
+had when it was last synced. What a sync that failed should have written is gone for good,
+though it is still seen: asking again writes only what was done since. Of what came later,
+each write and each name may have reached the disk or not. A rename is one step: both of
+its names change or neither does.
 """
 
 import os
@@ -24,11 +26,15 @@ class Node:
         self.since: list[tuple[Any, ...]] = []
 
     def sync(self) -> None:
-        """Be sure of all that is there now."""
+        """Be sure of all that was done since the last sync, one that failed counted."""
         if self.folder:
-            self.names = dict(self.now)
+            self.names = named(self.names, self.since)
         else:
-            self.data = bytes(self.now)
+            self.data = filled(self.data, self.since)
+        self.since = []
+
+    def lose(self) -> None:
+        """Fail to sync: what was done is seen, but not written, nor will it be at the next."""
         self.since = []
 
 
@@ -38,7 +44,7 @@ def loaded(path: Path) -> Node:
         return Node(False, path.read_bytes())
     node = Node(True)
     node.now = {child.name: loaded(child) for child in path.iterdir()}
-    node.sync()
+    node.names = dict(node.now)
     return node
 
 
@@ -76,6 +82,8 @@ class Tree:
             self._name(what[0], None)
         elif call == "replace":
             self._name(what[1], self.find(what[0]), what[0])
+        elif call == "failed":
+            self.find(what[0]).lose()
         elif call == "fsync":
             self.find(what[0]).sync()
         elif call in ("write", "truncate"):
@@ -94,35 +102,50 @@ def changed(data: bytearray, call: str, at: int, new: bytes = b"") -> None:
         data[at : at + len(new)] = new
 
 
+def filled(data: bytes, writes: Sequence[tuple[Any, ...]]) -> bytes:
+    """Bytes of a file after writes to it."""
+    out = bytearray(data)
+    for one in writes:
+        changed(out, *one)
+    return bytes(out)
+
+
+def named(names: dict[str, Node], since: Sequence[tuple[Any, ...]]) -> dict[str, Node]:
+    """Names in a folder after changes of them."""
+    out = dict(names)
+    for (changes,) in since:
+        for name, held in changes.items():
+            if held is None:
+                out.pop(name, None)
+            else:
+                out[name] = held
+    return out
+
+
 def written(node: Node, path: Path, luck: float, rng: random.Random) -> None:
     """Write what may be left; each thing that is not sure is there with chance ``luck``."""
     kept = [one for one in node.since if rng.random() < luck]
     if not node.folder:
-        data = bytearray(node.data)
-        for one in kept:
-            changed(data, *one)
-        path.write_bytes(data)
+        path.write_bytes(filled(node.data, kept))
         return
-    names = dict(node.names)
-    for (changes,) in kept:
-        for name, held in changes.items():
-            if held is None:
-                names.pop(name, None)
-            else:
-                names[name] = held
     path.mkdir()
-    for name, held in names.items():
+    for name, held in named(node.names, kept).items():
         written(held, path / name, luck, rng)
 
 
 def states(
-    start: Path, root: Path, trace: Sequence[Any], place: Path, rng: random.Random, images: int
-) -> Iterator[tuple[str, bool]]:
-    """Put what may be left at ``place``; yields where it was cut and if the change was done.
+    start: Path,
+    root: Path,
+    trace: Sequence[Any],
+    place: Path,
+    rng: random.Random,
+    moments: Sequence[int],
+) -> Iterator[tuple[int, bool]]:
+    """Put at ``place`` what may be left of a trace that is cut at moments, which rise.
 
-    Half of the images hold only what is sure, the others some of the rest as well.
+    Half of the images hold only what is sure, the others some of the rest as well. Yields the
+    moment, and whether all was done.
     """
-    moments = sorted([*rng.choices(range(len(trace) + 1), k=images - 2), 0, len(trace)])
     tree, at = Tree(start, root), 0
     for image, moment in enumerate(moments):
         for event in trace[at:moment]:
@@ -130,5 +153,4 @@ def states(
         at = moment
         shutil.rmtree(place, ignore_errors=True)
         written(tree.top, place, rng.random() if image % 2 else 0.0, rng)
-        done = ("done",) in trace[:moment]
-        yield f"cut after {moment} of {len(trace)} calls", done
+        yield moment, ("done",) in trace[:moment]

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tokret.errors import TokretError
 from tokret.indexes import Index, build, verify
 from tokret.indexes.store import Store
 
@@ -215,6 +216,13 @@ def drawn(told: Story, rng: random.Random) -> Change:
 
 def differences(path: Path, state: State) -> list[str]:
     """How the index at ``path`` differs from what it must hold, document by document."""
+    try:
+        return _differences(path, state)
+    except TokretError as error:
+        return [f"{type(error).__name__}: {error}"]
+
+
+def _differences(path: Path, state: State) -> list[str]:
     store = Store(path)
     if state.spec is None:
         return ["there is an index"] if store.exists() else []

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from crash.disk import Disk, Rule, Step
-from crash.power import states
+from crash.power import Tree, states, written
 from crash.story import Change, State, Story, differences, drawn, faults, leftovers, small, story
 
 from tokret.cli.failure import explained
@@ -215,29 +215,65 @@ class Bench:
         if all(found):
             return [" or ".join(map(str, found))]
         now = allowed[[not one for one in found].index(True)]
-        if now == self.story[i].before:
-            after = self.story[i]
-        elif i + 1 < len(self.story):
-            after = self.story[i + 1]
-        else:
+        follows = [change for change in self.story[i : i + 3] if change.before == now]
+        if not follows:
             return []
+        after = follows[0]
         with small():
             after.call(path)
         return [f"the next writer: {wrong}" for wrong in faults(path, after.after)]
 
     def cut(self, i: int, rng: random.Random, images: int) -> list[tuple[str, list[str]]]:
-        """Cut the power at many moments of change ``i``; what was not synced may be gone."""
+        """Cut the power at many moments of change ``i``; what was not synced may be gone.
+
+        Before, or not: a sync of a writer fails, or a writer is killed; then the next one goes
+        on with what it sees, though the disk may not hold it yet.
+        """
         path, change = self.copied(i), self.story[i]
         start = self.folder / self.backend / "start"
         shutil.rmtree(start, ignore_errors=True)
         shutil.copytree(path.parent, start)
+        syncs = [step.number for step in self.steps[i] if step.call == "fsync"]
+        kind = rng.choice(["cut", "a failed sync, then cut", "killed, then cut"])
+        trace: list[tuple[Any, ...]] = []
+        if kind == "a failed sync, then cut":
+            rule = Rule(
+                rng.choice([rng.choice(syncs), *syncs[-6:]]),
+                "fail",
+                lasting=rng.random() < 0.5,
+                calls=("fsync",),
+            )
+            disk = Disk(path.parent, rule, record=True)
+            with disk, small(), contextlib.suppress(TokretError):
+                change.call(path)
+            trace += disk.trace or []
+        elif kind == "killed, then cut":
+            with Disk(path.parent, Rule(), record=True) as disk, small():
+                change.call(path)
+            trace += (disk.trace or [])[: rng.randrange(len(disk.trace or []))]
+            tree = Tree(start, path.parent)
+            for event in trace:
+                tree.do(*event)
+            shutil.rmtree(path.parent)
+            written(tree.top, path.parent, 1.0, rng)
+        first = len(trace)
+        follows = i
+        if differences(path, change.before) and i + 1 < len(self.story):
+            follows = i + 1  # it was committed
+        elif differences(path, change.before):
+            return []
         with Disk(path.parent, Rule(), record=True) as disk, small():
-            change.call(path)
+            self.story[follows].call(path)
             disk.note("done")
+        trace += disk.trace or []
         place = self.folder / self.backend / "image"
         results = []
-        for told, acknowledged in states(start, path.parent, disk.trace or [], place, rng, images):
-            allowed = [change.after] if acknowledged else [change.before, change.after]
+        moments = sorted([*rng.choices(range(first, len(trace)), k=images - 1), len(trace)])
+        for moment, done in states(start, path.parent, trace, place, rng, moments):
+            allowed = [change.before, change.after] if follows == i else [change.after]
+            allowed += [] if follows == i else [change.before, self.story[follows].after]
+            allowed = [self.story[follows].after] if done else allowed
+            told = f"{kind} after {moment} of {len(trace)} calls"
             results.append((told, self._outlived(place / "i", i, allowed)))
         return results
 

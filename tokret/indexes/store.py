@@ -35,7 +35,6 @@ from tokret.indexes.files import (
     parse_json,
     read_checked,
     read_json,
-    room,
     sync_directory,
     to_json,
     write_atomically,
@@ -286,22 +285,27 @@ class Store:
     def collect(self, manifest: Manifest | None) -> None:
         """Remove files of ours that ``manifest``, the current one if any, does not name.
 
-        To be called by a writer. That the manifest is current is made sure first: after a
-        crash the disk may still hold the one before, which then would lose its files.
+        To be called by a writer. Where there is something to remove, ``CURRENT`` is written
+        anew first: after a crash, or a sync that failed, the disk may hold another one than is
+        seen, which must not lose its files.
         """
-        with room(self.path):
-            sync_directory(self.path)
+        if self._obsolete(manifest) and self.exists():
+            write_atomically(self.path / CURRENT, (self.path / CURRENT).read_bytes())
         self._remove_all_but(manifest)
 
+    def _obsolete(self, manifest: Manifest | None) -> set[str]:
+        """Names of ours that a manifest does not name."""
+        if manifest is None:
+            return self.names()
+        entries = [*manifest.segments, *([manifest.derived] if manifest.derived else [])]
+        kept = {manifest_name(manifest.version), *(entry.id for entry in entries)}
+        return self.names() - kept - {entry.deletes for entry in entries if entry.deletes}
+
     def _remove_all_but(self, manifest: Manifest | None) -> None:
-        entries: list[Entry] = []
-        keep: set[str | None] = set()
-        if manifest is not None:
-            entries = [*manifest.segments, *([manifest.derived] if manifest.derived else [])]
-            keep = {manifest_name(manifest.version), *(entry.deletes for entry in entries)}
-        segments = {entry.id for entry in entries}
-        self.remove(self.names() - keep - segments)
-        for segment in segments:  # what one was made from, and what a killed writer left in it
+        obsolete = self._obsolete(manifest)
+        self.remove(obsolete)
+        for segment in set(self.segment_ids()) - obsolete:
+            # What one was made from, and what a killed writer left in it.
             folder = self.segments / segment
             _unlink(folder / f"{FIELD_ROWS}.bin", *folder.glob(f"{DESCRIPTION}.*.tmp"))
         if manifest is not None and not self._builds_on(manifest.version):
