@@ -6,7 +6,7 @@
 Two thirds of the damages are accidents (flipped bits, bytes written over, files cut, grown,
 swapped, missing, of an earlier version, links, devices, JSON that misleads parsers); one third
 are attacks, in which every digest is made to fit again. A child process then verifies, opens,
-searches, reads, adds, deletes and compacts. Counted are:
+searches and reads, and one time in three adds, deletes and compacts. Counted are:
 
     found     accidents that full verification names
     harmless  accidents that change no byte that the index needs
@@ -40,6 +40,7 @@ from tokret.evaluation.record import environment
 from tokret.indexes.store import Store
 
 WALL = 900.0  # seconds without an answer: something waits for ever
+WRITTEN = 3  # one index in so many is also added to, deleted from and compacted
 SHOWN = 40  # cases of a kind that are kept
 FAULTS = ("silent", "crashes", "hangs", "foreign")
 
@@ -50,7 +51,7 @@ class Child:
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
 
-    def ask(self, path: Path) -> dict[str, str] | int:
+    def ask(self, path: Path, write: bool = True) -> dict[str, str] | int:
         """What came of each step; or how the child died."""
         if self.process is None:
             worker = str(Path(__file__).parent / "damage" / "worker.py")
@@ -63,7 +64,7 @@ class Child:
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
         process = self.process
-        process.stdin.write(json.dumps({"path": str(path)}) + "\n")
+        process.stdin.write(json.dumps({"path": str(path), "write": write}) + "\n")
         process.stdin.flush()
         ready, _, _ = select.select([process.stdout], [], [], WALL)
         line = process.stdout.readline() if ready else ""
@@ -135,7 +136,7 @@ def run(count: int, seed: int, kinds: list[str], folder: Path) -> dict[str, Any]
         what = damage(folder / "case", folder / f"{name}.old", rng)
         want, before = whole[name]
         harmless = not attack and not changed(folder / "case", want)
-        answer = child.ask(folder / "case")
+        answer = child.ask(folder / "case", write=i % WRITTEN == 0)
         shutil.rmtree(folder / "case")
         mine = table.setdefault(f"{name} {damage.__name__}", Counter())
         outcomes = list(_outcomes(answer, before, attack, harmless))

@@ -29,8 +29,8 @@ MEMORY = 6 << 30  # bytes of address space
 QUERY = documents(9000, 1, False)[1][0][:3]
 
 
-def steps(path: str) -> dict[str, str]:
-    """Every step on one index, in order."""
+def steps(path: str, write: bool = True) -> dict[str, str]:
+    """Every step on one index, in order; ``write``: also those that change it."""
     said: dict[str, str] = {}
     held: list[Index] = []
 
@@ -68,12 +68,13 @@ def steps(path: str) -> dict[str, str]:
         for i in (0, 5, 1001, 2004):
             step(f"document {i}", lambda i=i: index.document(f"doc-{i}"))
         step("explain", lambda: index.explain("word1 word2", "doc-5") if lexical else None)
+    if held and write:
         docs, vectors = documents(5000, 3, False)
         step("add", lambda: index.add(docs, vectors=None if lexical else vectors))
         step("delete", lambda: index.delete(["doc-5"]))
         step("compact", lambda: index.compact(force=True))
         step("verify after", lambda: verify(path))
-    if (Path(path) / "build.json").exists():
+    if write and (Path(path) / "build.json").exists():
         docs, vectors = documents(3000, 300, False)
         encoder = f"precomputed(dim={H})"
         options = {"vectors": vectors, "encoder": encoder, "backend": "exact", "overwrite": True}
@@ -102,7 +103,7 @@ def main() -> None:
     ivf.BRUTE_TOKENS = BRUTE
     warnings.simplefilter("ignore")
     for line in sys.stdin:
-        answer = steps(json.loads(line)["path"])
+        answer = steps(**json.loads(line))
         print(json.dumps(answer), flush=True)
 
 

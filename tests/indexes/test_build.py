@@ -12,6 +12,7 @@ import pytest
 
 from tokret.errors import IndexStateError, InputError, UsageError
 from tokret.indexes import Index, Interrupted, build, ingest, verify
+from tokret.indexes.files import sealed, to_json
 
 DOCS = [(f"d{i:04}", f"word{i % 7} text{i % 11} number{i}") for i in range(300)]
 
@@ -189,13 +190,34 @@ def test_a_state_that_no_build_writes_is_refused_and_touches_nothing(tmp_path, c
         build(path, DOCS, encoder="toy", stop=lambda: True)
     (path / "precious.bin").write_bytes(b"x" * 10_000)
     state = json.loads((path / "build.json").read_text())
+    state.pop("sha256")
     change(state)
-    (path / "build.json").write_text(json.dumps(state))
+    (path / "build.json").write_bytes(to_json(sealed(state)))
     with pytest.raises(IndexStateError, match="start again with --restart"):
         build(path, DOCS, encoder="toy")
     assert (path / "precious.bin").stat().st_size == 10_000
     build(path, DOCS, encoder="toy", restart=True)
     assert len(Index.open(path)) == 300
+
+
+def test_damage_to_an_unfinished_build_is_found_and_never_built_upon(tmp_path):
+    Index.create(tmp_path / "i", encoder="toy").close()
+    with pytest.raises(Interrupted):
+        build(tmp_path / "i", DOCS, encoder="toy", stop=lambda: True, overwrite=True)
+    whole = tmp_path / "whole"
+    shutil.copytree(tmp_path / "i", whole)
+    assert verify(whole) == []
+    written = json.loads((whole / "build.json").read_text())["ingest"]["writing"]["id"]
+    for file in [whole / "build.json", *(whole / "segments" / written).iterdir()]:
+        path = Path(shutil.copytree(whole, tmp_path / file.name))
+        target = path / file.relative_to(whole)
+        data = bytearray(target.read_bytes())
+        data[len(data) // 3] ^= 0x10
+        target.write_bytes(data)
+        (damage,) = verify(path)
+        assert Path(damage.file).name == file.name
+        with pytest.raises((IndexStateError, UsageError)):
+            build(path, DOCS, encoder="toy", overwrite=True)
 
 
 def test_a_build_that_stopped_among_duplicates_goes_on(tmp_path, backend):

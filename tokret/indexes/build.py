@@ -22,9 +22,9 @@ from numpy.typing import ArrayLike
 
 from tokret.encoders.base import Encoder, Identity
 from tokret.errors import IndexCorruptError, IndexStateError, InputError, UsageError
-from tokret.indexes.base import Backend, Terms, backends
+from tokret.indexes.base import Backend, Terms, backends, checked_memory
 from tokret.indexes.documents import as_document
-from tokret.indexes.files import read_json, to_json, write_atomically
+from tokret.indexes.files import read_json, seal_holds, sealed, to_json, write_atomically
 from tokret.indexes.index import encoder_for
 from tokret.indexes.ingest import Added, Ingest, Interrupted, OnDuplicate, Progress, stopping
 from tokret.indexes.manifest import MANIFEST_NAME, Manifest, Settings
@@ -33,7 +33,7 @@ from tokret.indexes.queries import requests_of
 from tokret.indexes.store import BUILD, Store
 from tokret.types import Document, Floats
 
-STATE_KEYS = {"plan", "base", "digest", "ingest"}
+STATE_KEYS = {"plan", "base", "digest", "ingest", "sha256"}
 CHECKPOINT_SECONDS = 5.0  # at most this much work is done twice
 
 
@@ -73,6 +73,7 @@ def build(
     settings = Settings(long, max_tokens, overlap, normalize)
     identity = None if model is None else model.identity
     plan = {**_plan(chosen, identity, settings, on_duplicate), "vectors": vectors is not None}
+    memory = checked_memory(max_memory)
     measuring = None if calibrate is None else _measuring(calibrate, chosen, model, normalize)
     store = Store(path)
     if store.path.is_file():
@@ -95,7 +96,8 @@ def build(
             nonlocal last
             if force or time.monotonic() - last >= CHECKPOINT_SECONDS:
                 saved = {"plan": plan, "base": base, "digest": stream.digest}
-                write_atomically(store.path / BUILD, to_json({**saved, "ingest": ingest.save()}))
+                state = sealed({**saved, "ingest": ingest.save()})
+                write_atomically(store.path / BUILD, to_json(state))
                 last = time.monotonic()
 
         try:
@@ -114,7 +116,7 @@ def build(
             ingest.seal()
             checkpoint(force=True)  # what follows may take long
             manifest = Manifest(base, str(chosen), identity, settings)
-            terms = Terms(stopping(stop), max_memory, measuring)
+            terms = Terms(stopping(stop), memory, measuring)
             publish(store, chosen, manifest, ingest.entries(), terms)
         except Interrupted:
             checkpoint(force=True)
@@ -206,6 +208,11 @@ def _unfinished(store: Store, base: int, restart: bool) -> dict[str, Any] | None
         raise UsageError(
             f"{path} is not the state of an unfinished build. Choose another folder, or remove "
             "that file."
+        )
+    if not restart and state["base"] == base and not seal_holds(state):
+        raise IndexStateError(
+            f"The unfinished build of {store.path} is damaged ({BUILD} is not as it was written); "
+            "start again with --restart."
         )
     begun = isinstance(state["ingest"], dict) and state["ingest"].get("consumed") != 0
     if state["base"] == base and begun and not restart:

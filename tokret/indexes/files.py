@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,6 +143,16 @@ def parse_json(data: bytes) -> dict[str, Any]:
     return value
 
 
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with a digest of itself, for a file that no other vouches for."""
+    return {**value, "sha256": hashlib.sha256(to_json(dict(value))).hexdigest()}
+
+
+def seal_holds(value: Mapping[str, Any]) -> bool:
+    """Whether a sealed object is as it was sealed."""
+    return value == sealed({key: item for key, item in value.items() if key != "sha256"})
+
+
 def read_checked(path: Path, size: int | None = None) -> bytes:
     """Read a small file whole, refusing a link, another size, or more than MAX_JSON."""
     actual = regular_size(path)
@@ -177,6 +187,17 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:40]} is no number here")
     return value
+
+
+def blocks_damaged(path: Path, digests: Sequence[str], size: int) -> list[tuple[int, int]]:
+    """Ranges of a file's first ``size`` bytes whose blocks have not these digests."""
+    bad = []
+    with open(path, "rb") as file:
+        for i, want in enumerate(digests):
+            block = file.read(min(BLOCK, size - i * BLOCK))
+            if block_digest(block) != want:
+                bad.append((i * BLOCK, i * BLOCK + len(block)))
+    return bad
 
 
 @dataclass(frozen=True)
@@ -236,13 +257,7 @@ class Column:
 
     def damaged_ranges(self, path: Path) -> list[tuple[int, int]]:
         """Byte ranges whose digest is not the recorded one."""
-        bad = []
-        with open(path, "rb") as file:
-            for i, want in enumerate(self.blocks):
-                block = file.read(BLOCK)
-                if block_digest(block) != want:
-                    bad.append((i * BLOCK, i * BLOCK + len(block)))
-        return bad
+        return blocks_damaged(path, self.blocks, self.size)
 
     def read(self, path: Path) -> Array:
         """Read the array into memory, every digest checked."""
@@ -328,6 +343,7 @@ class ColumnWriter:
     width: int | None  # values in a row; None for a column of single values
     rows: int = 0
     blocks: list[str] = field(default_factory=list)
+    tail: str | None = None  # digest of what comes after the whole blocks, where it is known
 
     def __post_init__(self) -> None:
         self._tail = b""  # bytes since the last whole block
@@ -340,6 +356,9 @@ class ColumnWriter:
             with open(self.path, "rb") as file:
                 file.seek(whole)
                 self._tail = file.read()
+        if self.tail not in (None, block_digest(self._tail)):
+            self._file.close()
+            raise IndexCorruptError(f"{self.path}: damaged after byte {whole}.")
 
     @property
     def row_bytes(self) -> int:
@@ -401,6 +420,7 @@ class ColumnWriter:
             "width": self.width,
             "rows": self.rows,
             "blocks": list(self.blocks),
+            "tail": block_digest(self._tail),
         }
 
 

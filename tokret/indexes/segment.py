@@ -252,8 +252,11 @@ class SegmentWriter:
         sync_columns(self.columns.values())
         described = {name: column.close() for name, column in self.columns.items()}
         features = []
-        if described.pop(FIELD_ROWS, None) is not None:
-            described |= write_fields(self.path, self.path / f"{FIELD_ROWS}.bin")
+        rows, path = described.pop(FIELD_ROWS, None), self.path / f"{FIELD_ROWS}.bin"
+        if rows is not None:
+            for first, last in rows.damaged_ranges(path):
+                raise IndexCorruptError(f"{path}: damaged between byte {first} and {last}.")
+            described |= write_fields(self.path, path)
             features = [FEATURE_FIELDS]
         data = to_json(
             {

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from tokret.errors import IndexCorruptError, UsageError
 from tokret.indexes.consistency import check_searcher, check_segment
-from tokret.indexes.files import Column, read_checked
-from tokret.indexes.segment import read_description
-from tokret.indexes.store import CURRENT, REOPENINGS, Store
+from tokret.indexes.files import (
+    BLOCK,
+    Column,
+    blocks_damaged,
+    parse_json,
+    read_checked,
+    regular_size,
+    seal_holds,
+    to_json,
+)
+from tokret.indexes.manifest import SEGMENT_ID, Manifest
+from tokret.indexes.segment import COLUMN_NAME, read_description
+from tokret.indexes.store import BUILD, CURRENT, REOPENINGS, Store
 
 
 class Damage(NamedTuple):
@@ -87,7 +100,7 @@ def _damages(store: Store, mode: str, progress: Callable[[int, int], None] | Non
         done += column.size
         if progress is not None:
             progress(done, total)
-    return damages or _inconsistencies(store, mode)
+    return [*(damages or _inconsistencies(store, mode)), *_unfinished(store, manifest, mode)]
 
 
 def _inconsistencies(store: Store, mode: str) -> list[Damage]:
@@ -105,6 +118,43 @@ def _inconsistencies(store: Store, mode: str) -> list[Damage]:
     except IndexCorruptError as error:
         damages.append(_damage(store.path, error))
     return damages
+
+
+def _unfinished(store: Store, manifest: Manifest, mode: str) -> list[Damage]:
+    """What is wrong with a build that waits to be gone on with; no search needs it."""
+    path = store.path / BUILD
+    try:
+        data = read_checked(path)
+        state = parse_json(data)
+        if data != to_json(state) or not seal_holds(state):
+            return [Damage(BUILD, "not as it was written; build again with --restart")]
+        if state["base"] != manifest.version or state["ingest"]["writing"] is None:
+            return []
+        writing = state["ingest"]["writing"]
+        if not SEGMENT_ID.fullmatch(writing["id"]) or not all(
+            COLUMN_NAME.fullmatch(name) for name in writing["columns"]
+        ):
+            raise ValueError("a segment or a column has no name of ours")
+        damages = []
+        for name, column in writing["columns"].items():
+            file = store.segments / writing["id"] / f"{name}.bin"
+            rows = [column["rows"]] + ([column["width"]] if column["width"] else [])
+            size = math.prod(rows) * np.dtype(column["dtype"]).itemsize
+            where = str(file.relative_to(store.path))
+            if regular_size(file) < size:
+                damages.append(Damage(where, f"shorter than the {size} bytes of its build"))
+            elif mode == "full":
+                last = [column["tail"]] if size % BLOCK else []
+                bad = blocks_damaged(file, [*column["blocks"], *last], size)
+                damages += [Damage(where, f"damaged between byte {a} and {b}") for a, b in bad]
+        return damages
+    except FileNotFoundError as error:
+        name = Path(error.filename)
+        return [] if name == path else [Damage(str(name.relative_to(store.path)), "missing")]
+    except IndexCorruptError as error:
+        return [_damage(store.path, error)]
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        return [Damage(BUILD, f"not the state of a build ({error})")]
 
 
 def _damage(root: Path, error: IndexCorruptError) -> Damage:
