@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import random
 
 import pytest
@@ -381,3 +382,33 @@ def test_arbitrary_bytes_give_documents_or_a_named_error(tmp_path_factory, raw, 
             assert doc.doc_id and doc.text.encode() is not None
     except TokretError as error:
         assert str(path) in str(error)
+
+
+def test_a_link_out_of_a_folder_of_texts_is_a_fault_that_is_named(tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    (folder / "b.txt").symlink_to("a.txt")
+    (folder / "c.txt").symlink_to(tmp_path / "secret")
+    (folder / "loop").symlink_to(folder)
+    with pytest.raises(InputError, match=r"c\.txt: a link that leads out of the folder"):
+        list(read_corpus(folder))
+    stats = CorpusStats()
+    found = list(read_corpus(folder, on_error="skip", stats=stats))
+    assert [d.doc_id for d in found] == ["a.txt", "b.txt"] and stats.skipped == 1
+    (given,) = read_corpus(folder / "c.txt")  # whoever names a link means it
+    assert given.text == "secret" and given.doc_id == "c.txt"
+
+
+def test_a_pipe_among_texts_is_not_waited_for(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("needs pipes with names")
+    (tmp_path / "a.txt").write_text("a")
+    os.mkfifo(tmp_path / "b.txt")
+    (tmp_path / "c.txt").symlink_to(tmp_path / "nothing")
+    stats = CorpusStats()
+    assert len(list(read_corpus(tmp_path, on_error="skip", stats=stats))) == 1
+    assert stats.skipped == 2
+    with pytest.raises(InputError, match=r"b\.txt: a pipe, a device, or a link to nothing"):
+        list(read_corpus(tmp_path))

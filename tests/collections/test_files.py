@@ -12,7 +12,7 @@ import zipfile
 import pytest
 import zstandard
 
-from tokret.collections import read_corpus
+from tokret.collections import files, read_corpus
 from tokret.collections.files import open_output
 from tokret.errors import InputError, ResourceError, UsageError
 
@@ -136,7 +136,7 @@ def test_a_line_of_100_mb_is_left_out_in_bounded_memory(tmp_path, name, packed):
     assert peak < 32 << 20
 
 
-def test_a_bomb_unpacks_in_bounded_memory(tmp_path):
+def test_a_bomb_is_refused_in_bounded_memory(tmp_path):
     path = tmp_path / "c.jsonl.zst"
     with zstandard.open(path, "wb") as out:
         for _ in range(300):
@@ -144,10 +144,30 @@ def test_a_bomb_unpacks_in_bounded_memory(tmp_path):
     assert path.stat().st_size < 100_000
 
     def stream():
-        with pytest.raises(InputError, match="longer than 1,048,576 bytes"):
+        with pytest.raises(InputError, match=r"c\.jsonl\.zst:\d: .* as in a decompression bomb"):
             yield from read_corpus(path, max_line_bytes=1 << 20)
 
     assert peak_of(stream())[1] < 32 << 20
+
+
+@pytest.mark.parametrize("packed", [".gz", ".zst"])
+@pytest.mark.parametrize("name", ["c.jsonl", "c.json", "c.tsv"])
+def test_a_bomb_of_good_records_is_refused_with_the_line_it_came_to(
+    tmp_path, monkeypatch, name, packed
+):
+    monkeypatch.setattr(files, "SWELLING_FROM", 4 << 20)
+    text = "x" * (1 << 20)
+    record = f"1\t{text}\n" if name == "c.tsv" else json.dumps({"id": "1", "text": text}) + "\n"
+    opening = gzip.open if packed == ".gz" else zstandard.open
+    with opening(tmp_path / (name + packed), "wb") as out:
+        for _ in range(9):
+            out.write(record.encode())
+    read = []
+    with pytest.raises(InputError, match=rf"{name}{packed}:\d: .*bomb; over 200 times") as caught:
+        read += read_corpus(tmp_path / (name + packed), on_error="skip")
+    assert "unpack it and give the file" in str(caught.value)
+    monkeypatch.setattr(files, "SWELLING_FROM", 64 << 20)  # a small file may swell as it likes
+    assert len(list(read_corpus(tmp_path / (name + packed)))) == 9
 
 
 @pytest.mark.parametrize(

@@ -129,10 +129,9 @@ def read_corpus(
         files = [path]
     else:
         raise missing(path, WANTED)
-    stats.total_bytes = sum(file.stat().st_size for file in files)
+    stats.total_bytes = sum(file.stat().st_size for file in files if file.is_file())
     if texts:
-        root = path if path.is_dir() else path.parent
-        return reader.run(str(path), reader.text_files(files, root), quarantine)
+        return reader.run(str(path), reader.text_files(files, path), quarantine)
     return reader.run(str(path), (doc for file in files for doc in reader.file(file)), quarantine)
 
 
@@ -180,6 +179,15 @@ def _walk(folder: Path) -> Iterator[tuple[str, str]]:
         for name in sorted(names):
             if not name.startswith(".") and bare_suffix(name) in TEXT_SUFFIXES:
                 yield root, name
+
+
+def _foreign(path: Path, root: Path) -> str:
+    """Why a file that was found in a folder is none of it, and might be read for ever; or ""."""
+    if path == root:  # it was given itself
+        return ""
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        return "a link that leads out of the folder"
+    return "" if path.is_file() else "a pipe, a device, or a link to nothing"
 
 
 def _stem(path: Path) -> str:
@@ -253,9 +261,12 @@ class _Reader:
                 yield document
 
     def text_files(self, files: list[Path], root: Path) -> Iterator[Document]:
-        """One document a file; its id is the path from ``root``, with slashes."""
+        """One document a file; its id is the path from ``root``, with slashes, or its name."""
         for path in files:
             self._stats.file, self._stats.line = str(path), 0
+            if foreign := _foreign(path, root):
+                self._refuse(InputError(f"{foreign}; wanted a plain file of this folder"), b"")
+                continue
             with Opened(path, self._count) as opened:
                 raw = opened.read(self._limit + 1)
             try:
@@ -265,7 +276,8 @@ class _Reader:
                         "(max_line_bytes raises the limit)"
                     )
                 text = without_nul(decoded(raw, self._encoding, "file"), self._encoding)
-                doc_id = clean(path.relative_to(root).as_posix(), self._encoding)
+                name = path.name if path == root else path.relative_to(root).as_posix()
+                doc_id = clean(name, self._encoding)
             except InputError as error:
                 self._refuse(error, raw)
                 continue

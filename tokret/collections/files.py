@@ -23,6 +23,8 @@ from tokret.registry import did_you_mean
 
 MAX_LINE_BYTES = 64 << 20  # a longer line is no document, and must not fill the memory
 HEAD_BYTES = 4096  # enough to tell a format by
+SWELLING = 200  # times its size that a file may unpack to; text comes to about 4, tables to 40
+SWELLING_FROM = 256 << 20  # unpacked bytes from which on that counts
 _UTF8_BOM = b"\xef\xbb\xbf"
 
 _ARCHIVES = {
@@ -89,7 +91,14 @@ class Opened:
         except OSError as error:
             raise InputError(f"{self.name}: cannot be opened: {error.strerror}.") from error
         close = source.close if self.path is not None else None
-        self._source = Checked(lambda n: source.read(n) or b"", self.name, b"", count, close)
+        self._packed = self._unpacked_bytes = 0
+
+        def counted(size: int) -> None:
+            self._packed += size
+            if count is not None:
+                count(size)
+
+        self._source = Checked(lambda n: source.read(n) or b"", self.name, b"", counted, close)
         try:
             self.head, self.stream = self._unpacked()
         except BaseException as error:
@@ -109,11 +118,21 @@ class Opened:
         else:
             unpacked = None
         if unpacked is not None:
-            stream = buffered(Checked(unpacked.read, self.name))
+            stream = buffered(Checked(unpacked.read, self.name, count=self._swells))
             head = head_of(stream, HEAD_BYTES)
         _refuse_foreign(self.name, head)
         head = head.removeprefix(_UTF8_BOM)
         return head, buffered(Checked(stream.read1, self.name, head))
+
+    def _swells(self, size: int) -> None:
+        """Refuse what unpacks to far more than any corpus does, before it fills disk or day."""
+        self._unpacked_bytes += size
+        if self._unpacked_bytes > max(SWELLING_FROM, SWELLING * self._packed):
+            raise Broken(
+                f"{self._packed:,} bytes unpack to more than {self._unpacked_bytes:,}, as in a "
+                f"decompression bomb; over {SWELLING} times is not read. If it is what you want, "
+                "unpack it and give the file"
+            )
 
     def __enter__(self) -> Opened:
         return self
