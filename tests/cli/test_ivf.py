@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("tokret.kernels.native", exc_type=ImportError)
 
+from tokret.cli.options import memory_size
 from tokret.indexes import ivf
 
 WORDS = [f"word{i}" for i in range(40)]
@@ -72,3 +73,60 @@ def test_a_file_of_queries_gets_as_many_hits_as_there_are(tokret, folder, tmp_pa
     asked = write(tmp_path / "queries.jsonl", [{"_id": "q", "text": "word3 word9"}])
     result = tokret("search", folder, "--queries", asked, "--recall", "0.5")
     assert result.exit_code == 0 and len(result.stdout.splitlines()) == 60
+
+
+def test_queries_of_a_file_are_what_an_index_is_measured_with(tokret, tmp_path, write, monkeypatch):
+    monkeypatch.setattr(ivf, "BRUTE_TOKENS", 300)
+    corpus = write(tmp_path / "corpus.jsonl", DOCS)
+    asked = [
+        {"_id": f"q{i}", "text": f"{WORDS[i]} {WORDS[i + 9]} {WORDS[i + 20]}"} for i in range(9)
+    ]
+    queries = write(tmp_path / "queries.jsonl", asked)
+    options = ["-b", "ivf(bits=4)", "--model", "toy", "--calibrate", queries, "-q"]
+    result = tokret("index", corpus, "-o", tmp_path / "i", *options, "--max-memory", "0.5GiB")
+    assert result.exit_code == 0, result.stderr
+    info = tokret("info", tmp_path / "i", "--json")
+    measured = json.loads(info.stdout)["measured"]
+    assert measured["queries"] == 9 and measured["asked"] == "given"
+    assert measured["tokens"] > 300 and measured["stale"] is False
+    shown = " ".join(tokret("info", tmp_path / "i").stdout.split())
+    assert f"measured.tokens {measured['tokens']:,}" in shown
+
+
+def test_queries_are_of_no_use_to_brute_force(tokret, tmp_path, write):
+    corpus = write(tmp_path / "corpus.jsonl", DOCS)
+    queries = write(tmp_path / "queries.jsonl", [{"_id": "q", "text": "word3"}])
+    options = ["-b", "exact", "--model", "toy", "--calibrate", queries]
+    result = tokret("index", corpus, "-o", tmp_path / "i", *options)
+    assert result.exit_code == 2 and "only ivf indexes are measured" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [("500MB", 500e6), ("1GiB", 2**30), ("1.5 g", 1.5e9), ("700000000", 7e8), ("1Ti", 2**40)],
+)
+def test_sizes_are_read_as_people_write_them(size, count):
+    assert memory_size(size) == count
+
+
+@pytest.mark.parametrize("size", ["much", "-1GB", "1QB", "", "1e9", "10MB"])
+def test_sizes_that_bound_nothing_are_refused(tokret, tmp_path, write, folder, size):
+    corpus = write(tmp_path / "more.jsonl", [{"_id": "new", "text": "word1"}])
+    for command in (
+        ["index", corpus, "-o", tmp_path / "x", "--model", "toy"],
+        ["add", folder, corpus],
+    ):
+        result = tokret(*command, f"--max-memory={size}")
+        assert result.exit_code == 2 and (
+            "max-memory" in result.stderr or "max_memory" in result.stderr
+        )
+    assert tokret("add", folder, corpus, "--max-memory", "1GB", "-q").exit_code == 0
+    assert tokret("compact", folder, "--max-memory", "1GB", "-q").exit_code == 0
+
+
+def test_a_dry_run_says_the_ceiling(tokret, tmp_path, write):
+    corpus = write(tmp_path / "corpus.jsonl", DOCS)
+    options = ["-o", tmp_path / "i", "--model", "toy", "--dry-run", "--max-memory", "1GiB"]
+    assert "codes at most 1.0 GiB" in " ".join(tokret("index", corpus, *options).stdout.split())
+    told = json.loads(tokret("index", corpus, *options, "--json").stdout)
+    assert told["max_memory"] == 2**30

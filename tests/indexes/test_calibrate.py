@@ -1,6 +1,7 @@
 """Recall and time that are asked for, and what was measured to answer them."""
 
 import json
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +21,7 @@ from tokret.indexes.calibrate import (
     measured,
     pseudo_queries,
 )
-from tokret.indexes.codebook import LAYOUT, Codebook
+from tokret.indexes.codebook import LAYOUT, Codebook, train
 from tokret.indexes.effort import (
     CHUNK,
     COMPARED,
@@ -368,3 +369,23 @@ def test_a_codebook_survives_a_round_trip(index, tmp_path):
 
 def vars_of(book):
     return {name: getattr(book, name) for name in Codebook.__dataclass_fields__}
+
+
+def test_memory_bounds_the_sample_that_cells_are_found_in():
+    rows = np.random.default_rng(0).standard_normal((300_000, 16)).astype(np.float32)
+    held = Tokens(rows, np.arange(0, len(rows) + 1, 50, dtype=np.int64))
+    sizes = []
+    for memory in (1, 1 << 30):  # the least, and more than there is
+        asked = []
+
+        def take(numbers, asked=asked):
+            asked.append(50 * len(numbers))
+            return held.gather(numbers)
+
+        tracemalloc.start()
+        train(held.offsets, take, bits=3, cells=4096, memory=memory)
+        sizes.append((sum(asked), tracemalloc.get_traced_memory()[1]))
+        tracemalloc.stop()
+    (few, small), (many, large) = sizes
+    assert few < many
+    assert max(small, large) < 20e6  # bytes: no array is of all that was drawn in float64

@@ -25,7 +25,7 @@ from tokret.cli.corpus import (
 from tokret.cli.ending import again, stopped, summary
 from tokret.cli.failure import GATE
 from tokret.cli.interrupts import Interrupts
-from tokret.cli.options import DryRun, IndexDir
+from tokret.cli.options import DryRun, IndexDir, MaxMemory
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
 from tokret.errors import InputError
@@ -47,6 +47,7 @@ def run(
     metadata: OnMetadata = "strict",
     limit: Limit = None,
     strict: Strict = False,
+    max_memory: MaxMemory = None,
     dry_run: DryRun = False,
 ) -> int:
     """Add the documents of a corpus to an index, in one commit."""
@@ -55,7 +56,7 @@ def run(
     reading = Reading(corpus, path, on_error, quarantine, encoding_errors, limit, metadata)
     if dry_run:
         return would(talk, path, reading)
-    put = partial(Index.add, on_duplicate=on_duplicate)
+    put = partial(Index.add, on_duplicate=on_duplicate, max_memory=max_memory)
     return write(talk, path, reading, put, vectors, lengths, strict)
 
 

@@ -11,7 +11,7 @@ from tokret.cli.clean import counted
 from tokret.cli.ending import again, stopped
 from tokret.cli.info import size
 from tokret.cli.interrupts import Interrupts
-from tokret.cli.options import IndexDir
+from tokret.cli.options import IndexDir, MaxMemory
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
 
@@ -22,6 +22,7 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Leave no deleted row, however little it frees.")
     ] = False,
+    max_memory: MaxMemory = None,
 ) -> int:
     """Free the space of deleted documents and join small segments, in one commit."""
     from tokret.indexes import Index
@@ -36,7 +37,7 @@ def run(
 
         try:
             with ProgressView(talk, unit="bytes") as view:
-                done = index.compact(force=force, progress=report)
+                done = index.compact(force=force, max_memory=max_memory, progress=report)
         except KeyboardInterrupt:
             return stopped(talk, stop.status, f"Nothing was changed. To try again: {again(talk)}")
         deleted = index.info()["deleted"]

@@ -25,6 +25,7 @@ def tell_estimate(
     reading: Reading,
     out: Path,
     vectors: Iterator[Floats] | None,
+    max_memory: int | None,
     **plan: Any,  # noqa: ANN401
 ) -> None:
     """Read a part of the corpus, encode a little of it, and write nothing to stay."""
@@ -56,6 +57,7 @@ def tell_estimate(
             "bytes_estimate": found.bytes,
             "seconds_estimate": round(found.seconds, 1),
             "memory_estimate": found.memory,
+            "max_memory": max_memory,
             "bytes_free": free,
         }
     )
@@ -64,7 +66,9 @@ def tell_estimate(
         counts = f"{counted(found.documents, 'document')}, {counted(found.characters, 'character')}"
         talk.line(about + counts)
         tokens = f"{counted(found.tokens, 'token')}, " if found.tokens else ""
-        talk.line(f"about {tokens}{duration(found.seconds)}, {size(found.memory)} of memory")
+        most = "" if max_memory is None else f" (codes at most {size(max_memory)})"
+        needs = f"{size(found.memory)} of memory{most}"
+        talk.line(f"about {tokens}{duration(found.seconds)}, {needs}")
         talk.line(f"about {size(found.bytes)} on disk, {size(free)} free; nothing was written")
     if reading.left_out:
         talk.warn(f"Unreadable: {counted(reading.left_out, 'record')}.")

@@ -27,7 +27,7 @@ from tokret.cli.corpus import (
 from tokret.cli.ending import again, stopped, summary
 from tokret.cli.failure import GATE
 from tokret.cli.interrupts import Interrupts
-from tokret.cli.options import DryRun, Model, complete_backend
+from tokret.cli.options import DryRun, MaxMemory, Model, complete_backend
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
 from tokret.errors import InputError, UsageError
@@ -80,6 +80,14 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a finished index at DIR.")
     ] = False,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Queries that an ivf index is measured with, as --queries of search reads them.",
+        ),
+    ] = None,
+    max_memory: MaxMemory = None,
     dry_run: DryRun = False,
 ) -> int:
     """Index a corpus. Run the same command again to continue after a stop."""
@@ -102,7 +110,7 @@ def run(
         from tokret.cli.estimate import tell_estimate
 
         given = vectors_of(vectors, lengths)
-        tell_estimate(talk, reading, out, given, encoder=encoder, **plan)
+        tell_estimate(talk, reading, out, given, max_memory, encoder=encoder, **plan)
         return 0
     began = time.monotonic()
     with Interrupts(talk) as stop:
@@ -115,6 +123,8 @@ def run(
                     **plan,
                     vectors=vectors_of(vectors, lengths),
                     on_duplicate=on_duplicate,
+                    calibrate=asked_of(calibrate),
+                    max_memory=max_memory,
                     restart=restart,
                     overwrite=overwrite,
                     progress=view,
@@ -139,6 +149,15 @@ def run(
     text = "--query-vectors FILE" if encoder.startswith("precomputed") else '"your question"'
     talk.say(f"Next: tokret search {where} {text}")
     return GATE if strict and reading.left_out else 0
+
+
+def asked_of(file: str | None) -> list[str] | None:
+    """Texts of the queries of a file, where one is given."""
+    if file is None:
+        return None
+    from tokret.collections import read_queries
+
+    return [query.text for query in read_queries(file)]
 
 
 def _check_passages(talk: Talk, backend: str, encoder: str, asked: dict[str, Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +53,17 @@ def complete_measure(incomplete: str) -> list[str]:
     return [name for name in usual if name.startswith(incomplete)]
 
 
+def memory_size(text: str) -> int:
+    """Bytes that a text such as 500MB or 1.5GiB means; a number alone is bytes."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([kmgt]i?)?b?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise UsageError(f"--max-memory is a size such as 500MB or 1.5GiB, got {text!r:.100}.")
+    unit = (found[2] or "").lower()
+    base = 1024 if unit.endswith("i") else 1000
+    power = " kmgt".index(unit[:1] or " ")
+    return int(Decimal(found[1]) * base**power)
+
+
 IndexDir = Annotated[
     Path, typer.Argument(metavar="DIR", help="An index that `tokret index` wrote.")
 ]
@@ -85,6 +98,16 @@ Where = Annotated[
         "--where",
         metavar="FILTER",
         help="Only documents whose fields pass, e.g. 'year >= 2019 and lang in [\"en\"]'.",
+    ),
+]
+MaxMemory = Annotated[
+    int | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        parser=memory_size,
+        help="Memory that making an ivf index may hold but for mapped files, e.g. 500MB, 2GiB; "
+        "default: 1GiB.",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]

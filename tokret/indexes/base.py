@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from tokret.errors import UsageError
 from tokret.indexes.effort import Target
 from tokret.indexes.files import Array
 from tokret.indexes.manifest import Manifest
@@ -50,6 +51,19 @@ class Terms:
     memory: int | None = None
     queries: Sequence[Floats] | None = None
     renew: bool = False
+
+
+LEAST_MEMORY = 400_000_000  # bytes: the interpreter, a window of documents, tables
+
+
+def checked_memory(size: int | None) -> int | None:
+    """A ceiling of memory that can be kept. Raises UsageError for one that cannot."""
+    if size is not None and size < LEAST_MEMORY:
+        raise UsageError(
+            f"max_memory must be at least {LEAST_MEMORY:,} bytes, got {size:,}: windows of "
+            "documents and tables take as much whatever the collection."
+        )
+    return size
 
 
 ALONE = Terms()  # nothing but what the commit writes

@@ -29,7 +29,7 @@ from tokret.indexes.kmeans import Cells
 from tokret.indexes.segment import Layout, Segment, SegmentWriter
 from tokret.kernels import coding
 from tokret.kernels.coding import BANDS, CONTEXTS, STATES, SYMBOLS, UNIT, Coding
-from tokret.types import Floats, Ints, Tokens, quantise_rows
+from tokret.types import Floats, Ints, Tokens, Vectors, quantise_rows
 
 LAYOUT: Layout = {
     "centroids": ("|i1", None),  # [C, W], end to end
@@ -48,7 +48,8 @@ COUNTED = 400  # passages whose residuals are counted
 RIDGE = 0.1  # of the mean energy, so that no direction costs nothing
 MOST_WEIGHT = 1 << 16  # of the squares of a band
 STEPS = 6  # of the search for the lattice's step
-BLOCK = 1 << 16  # rows rotated at a time
+BLOCK = 1 << 14  # rows rotated, or summed in float64, at a time
+TAKEN = 128  # passages read at a time
 
 Take = Callable[[Ints], Tokens]  # passages by number -> their tokens, float32
 
@@ -111,8 +112,8 @@ class Codebook:
         most = min(most, len(self.cells) * ROWS_A_CELL)
         sample = _drawn(offsets, most, np.random.default_rng(seed))
         parts, reach = [], self.reach
-        for at in range(0, len(sample), 1024):
-            some = take(sample[at : at + 1024]).vectors.astype(np.float32, copy=False)
+        for at in range(0, len(sample), TAKEN):
+            some = take(sample[at : at + TAKEN]).vectors.astype(np.float32, copy=False)
             lengths = np.square(some.astype(np.float64)).sum(axis=1)
             reach = max(reach, float(np.sqrt(lengths.max(initial=0.0))))
             parts.append(self.rows(some))
@@ -220,20 +221,25 @@ def train(
     rng = np.random.default_rng(seed)
     tokens = int(offsets[-1])
     count = cells or kmeans.cells_for(tokens)
-    some = take(_drawn(offsets, MOMENTS, rng)).vectors.astype(np.float32)
+    some = take(_drawn(offsets, MOMENTS, rng)).vectors
     height = some.shape[1]
-    reach = float(np.sqrt(np.square(some.astype(np.float64)).sum(axis=1).max()))
-    root, unroot = _roots(some)
-    fine = float(np.abs(some @ root).max()) / 120 or 1.0
+    blocks = [some[at : at + BLOCK] for at in range(0, len(some), BLOCK)]
+    squares = (np.square(part, dtype=np.float64).sum(axis=1).max() for part in blocks)
+    reach = float(np.sqrt(max(squares)))
+    root, unroot = _roots(blocks)
+    fine = max(float(np.abs(part @ root).max()) for part in blocks) / 120 or 1.0
+    del some, blocks
 
     most = min(tokens, count * ROWS_A_CELL, max(memory // (4 * height), 1 << 16))
     sample = _drawn(offsets, most, rng)
     to_fine = (root / fine).astype(np.float32)
-    parts = []
-    for at in range(0, len(sample), 1024):
-        parts.append(_rounded(take(sample[at : at + 1024]).vectors, to_fine))
-        tell("sample", min(at + 1024, len(sample)), len(sample))
-    rows = np.concatenate(parts)
+    ends = np.diff(offsets)[sample].cumsum()
+    rows = np.empty((int(ends[-1]), height), np.int8)
+    for at in range(0, len(sample), TAKEN):
+        part = _rounded(take(sample[at : at + TAKEN]).vectors, to_fine)
+        last = min(at + TAKEN, len(sample))
+        rows[ends[last - 1] - len(part) : ends[last - 1]] = part
+        tell("sample", last, len(sample))
     count = min(count, len(rows))
     tell("cells", 0, 1)
     found = kmeans.train(rows, count, seed=seed, threads=threads)
@@ -241,8 +247,13 @@ def train(
 
     # The axes of what cells leave, the widest first.
     numbers = kmeans.assign(found, rows[: 2 * MOMENTS], threads=threads)[0]
-    left = (rows[: 2 * MOMENTS].astype(np.float64) - found.centroids[numbers]) * fine
-    spread, axes = np.linalg.eigh(left.T @ left / len(left))
+    moment = np.zeros((height, height))
+    for at in range(0, len(numbers), BLOCK):
+        near = found.centroids[numbers[at : at + BLOCK]]
+        left = (rows[at : at + len(near)].astype(np.float64) - near) * fine
+        moment += left.T @ left
+    spread, axes = np.linalg.eigh(moment / len(numbers))
+    del rows
     spread, axes = np.maximum(spread[::-1], 1e-9), axes[:, ::-1]
     width = padded(height)
     rotation = np.zeros((height, width))
@@ -324,10 +335,13 @@ def _drawn(offsets: Ints, tokens: int, rng: np.random.Generator) -> Ints:
     return np.sort(order[: int(np.searchsorted(held, tokens)) + 1])
 
 
-def _roots(vectors: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _roots(blocks: list[Vectors]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The root of how much queries like the tokens see of each direction, and its inverse."""
-    wide = vectors.astype(np.float64)
-    moment = wide.T @ wide / max(len(wide), 1)
+    moment = np.zeros((blocks[0].shape[1],) * 2)
+    for part in blocks:
+        wide = part.astype(np.float64)
+        moment += wide.T @ wide
+    moment /= sum(map(len, blocks))
     energy = np.trace(moment) / len(moment) or 1.0
     seen, axes = np.linalg.eigh(moment / energy + RIDGE * np.eye(len(moment)))
     return (axes * np.sqrt(seen)) @ axes.T, (axes / np.sqrt(seen)) @ axes.T

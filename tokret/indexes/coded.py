@@ -17,7 +17,6 @@ from tokret.errors import IndexCorruptError
 from tokret.indexes.codebook import Codebook
 from tokret.indexes.exact import stored_tokens
 from tokret.indexes.field_table import copy_fields
-from tokret.indexes.files import Array
 from tokret.indexes.manifest import Entry
 from tokret.indexes.merge import Source, copy_rows
 from tokret.indexes.segment import Layout, Segment, SegmentWriter
@@ -39,7 +38,7 @@ POSTING_COLUMNS: Layout = {  # block after block
     "postings": ("<u2", None),
 }
 BLOCK_PASSAGES = 1 << 16
-WINDOW_TOKENS = 1 << 17  # coded at a time
+WINDOW_TOKENS = 1 << 15  # coded at a time
 
 
 def write_coded(
@@ -89,7 +88,9 @@ def _append(writer: SegmentWriter, tokens: Tokens, codebook: Codebook, threads: 
     rows = codebook.rows(vectors)
     batch = coding.batch(rows, codebook.assign(rows, threads), tokens.offsets)
     codes, ends = codebook.coding.encode(batch, threads=threads)
-    away = np.sqrt(np.square(vectors - codebook.vectors(rows)).sum(axis=1))
+    away = codebook.vectors(rows)
+    away -= vectors
+    away = np.sqrt(np.einsum("th,th->t", away, away))
     errors = np.zeros(len(tokens), np.float32)
     full = np.flatnonzero(np.diff(tokens.offsets))
     if len(full):
@@ -106,24 +107,25 @@ def _append(writer: SegmentWriter, tokens: Tokens, codebook: Codebook, threads: 
 def add_postings(writer: SegmentWriter, cells: int) -> None:
     """Turn the cells of each passage into the passages of each cell."""
     offsets = np.concatenate([[0], writer.map("cell_ends")]).astype(np.int64)
-    ends, postings = posted(offsets, writer.map("cells"), cells)
-    writer.add_columns(POSTING_COLUMNS, posting_ends=ends, postings=postings)
-
-
-def posted(offsets: Ints, column: NDArray[np.uint16], cells: int) -> tuple[Ints, Array]:
-    """Ends and postings, from the cells of passages: offsets [N + 1] and those cells."""
     none = np.empty(0, np.int64)
-    all_ends, all_postings, base = [none], [none.astype(np.uint16)], 0
+    writer.add_columns(POSTING_COLUMNS, posting_ends=none, postings=none.astype(np.uint16))
+    for ends, postings in posted(offsets, writer.map("cells"), cells):
+        writer.append(posting_ends=ends, postings=postings)
+
+
+def posted(
+    offsets: Ints, column: NDArray[np.uint16], cells: int
+) -> Iterator[tuple[Ints, NDArray[np.uint16]]]:
+    """Ends and postings of each block, from the cells of passages: offsets [N + 1] and those."""
+    base = 0
     for first in range(0, len(offsets) - 1, BLOCK_PASSAGES):
         last = min(first + BLOCK_PASSAGES, len(offsets) - 1)
         mine = np.asarray(column[offsets[first] : offsets[last]])
-        owners = np.repeat(np.arange(last - first), np.diff(offsets[first : last + 1]))
+        numbers = np.arange(last - first, dtype=np.uint16)
+        owners = np.repeat(numbers, np.diff(offsets[first : last + 1]))
         order = np.argsort(mine, kind="stable")
-        counts = np.bincount(mine, minlength=cells)
-        all_ends.append(base + counts.cumsum())
-        all_postings.append(owners[order].astype(np.uint16))
+        yield base + np.bincount(mine, minlength=cells).cumsum(), owners[order]
         base += len(mine)
-    return np.concatenate(all_ends), np.concatenate(all_postings)
 
 
 class CodedSegment:
@@ -187,14 +189,19 @@ class CodedSegment:
     def check(self, codebook: Codebook) -> None:
         """Read every passage, and hold postings to its cells. Raises IndexCorruptError."""
         known = len(self.segment.map("posting_ends")) // max(len(self.blocks), 1)
-        ends, postings = posted(self.cell_offsets, self.cells, known)
-        for name, made in (("posting_ends", ends), ("postings", postings)):
-            if not np.array_equal(made, self.segment.map(name)):
-                raise IndexCorruptError(
-                    f"{self.segment.path / name}.bin: not what the cells of passages give."
-                )
+        ends, postings = self.segment.map("posting_ends"), self.segment.map("postings")
+        for b, (own_ends, own) in enumerate(posted(self.cell_offsets, self.cells, known)):
+            there = ends[b * known : (b + 1) * known]
+            if not np.array_equal(there, own_ends):
+                raise self._unlike("posting_ends")
+            if not np.array_equal(postings[int(there[-1]) - len(own) : int(there[-1])], own):
+                raise self._unlike("postings")
         for n in range(self.segment.passages):
             self.rows(n, codebook)
+
+    def _unlike(self, name: str) -> IndexCorruptError:
+        file = self.segment.path / f"{name}.bin"
+        return IndexCorruptError(f"{file}: not what the cells of passages give.")
 
 
 _OPENED: WeakKeyDictionary[Segment, CodedSegment] = WeakKeyDictionary()

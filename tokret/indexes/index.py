@@ -22,7 +22,16 @@ from tokret.errors import (
     UnconfirmedError,
     UsageError,
 )
-from tokret.indexes.base import Backend, Certifier, Measured, Report, Request, Terms, backends
+from tokret.indexes.base import (
+    Backend,
+    Certifier,
+    Measured,
+    Report,
+    Request,
+    Terms,
+    backends,
+    checked_memory,
+)
 from tokret.indexes.compact import Compacted, worthwhile
 from tokret.indexes.effort import Target
 from tokret.indexes.filter import Filter, Where
@@ -243,6 +252,7 @@ class Index:
         *,
         vectors: Iterable[ArrayLike] | None = None,
         on_duplicate: OnDuplicate = "error",
+        max_memory: int | None = None,
         progress: Callable[[Progress], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> Added:
@@ -251,9 +261,11 @@ class Index:
         A document is a Document, (id, text), (id, text, title), or a mapping with id,
         text and title. ``vectors``, arrays [T_i, H] one a document, take the place of
         encoding. An id that is there already is an error, or is skipped, or replaces.
+        ``max_memory`` is that of ``build``.
         Raises InputError that names the document, LockedError, Interrupted.
         """
-        return self._ingested(documents, vectors, on_duplicate, "add", progress, stop)
+        memory = checked_memory(max_memory)
+        return self._ingested(documents, vectors, on_duplicate, "add", progress, stop, memory)
 
     def update(
         self,
@@ -280,6 +292,7 @@ class Index:
         missing: Missing,
         progress: Callable[[Progress], None] | None,
         stop: Callable[[], bool] | None,
+        memory: int | None = None,
     ) -> Added:
         model = self.encoder if self._backend.encodes else None
         with self._writing() as before:
@@ -301,7 +314,7 @@ class Index:
                 if ingest.sealed:
                     old = surviving(self._store, before, ingest.deleted)
                     entries = chain(old, ingest.entries())
-                    terms = Terms(stopping(stop))
+                    terms = Terms(stopping(stop), memory)
                     publish(self._store, self._backend, before.manifest, entries, terms)
             except UnconfirmedError:
                 raise
@@ -370,7 +383,7 @@ class Index:
             measured = self._measurement()
             if plan(sources(before)) or (measured is not None and measured["stale"]):
                 entries = before.manifest.segments
-                terms = Terms(progress, max_memory, renew=True)
+                terms = Terms(progress, checked_memory(max_memory), renew=True)
                 publish(self._store, self._backend, before.manifest, entries, terms, plan)
         self.refresh()
         after = self._state.snapshot

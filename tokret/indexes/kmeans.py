@@ -31,6 +31,7 @@ CENTRE_ITERATIONS = 10
 CENTRE_ROWS = 256  # of the subsample, for each centre
 FAR = 0.9  # of the rows of training are not farther from their cells than ``Cells.far``
 FAR_ROWS = 65_536  # at most twice as many say how far that is
+MEANS = 8192  # centroids moved at a time
 NEW_ROWS = 32  # far rows that found one new cell: about the square root law of cells_for
 NEW_SHARE = 1.0  # new cells at most, of those that there are
 
@@ -227,5 +228,9 @@ def _means(rows: Codes, numbers: Ints32, otherwise: Codes, threads: int) -> Code
     """Means of the rows of each number, a half rounded up; ``otherwise`` [C, H] of none."""
     sums = cell_sums(rows, numbers, len(otherwise), threads=threads)
     counts = np.bincount(numbers, minlength=len(otherwise))[:, None]
-    means = (2 * sums.astype(np.int64) + counts) // np.maximum(2 * counts, 1)
-    return np.where(counts > 0, means, otherwise).astype(np.int8)
+    means = otherwise.copy()
+    for at in range(0, len(means), MEANS):
+        some, of = sums[at : at + MEANS].astype(np.int64), counts[at : at + MEANS]
+        found = (2 * some + of) // np.maximum(2 * of, 1)
+        means[at : at + MEANS] = np.where(of > 0, found, means[at : at + MEANS])
+    return means
