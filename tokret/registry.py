@@ -148,6 +148,10 @@ def _literal(value: object) -> str:
 
 def _typed(value: Any, hint: Any, what: str) -> Any:  # noqa: ANN401
     """Refuse a value of another type than the field's; an int may stand for a float."""
+    if get_origin(hint) is tuple:  # of any length, and of one type
+        if not isinstance(value, tuple | list):
+            raise UsageError(f"{what} must be a list such as (1, 2); got {value!r}.")
+        return tuple(_typed(item, get_args(hint)[0], what) for item in value)
     if get_origin(hint) is not None:  # a Literal or a union
         choices = get_args(hint)
         if choices and not any(isinstance(choice, type) for choice in choices):

@@ -44,6 +44,21 @@ def test_convex_weighs_the_first_run_by_alpha():
     assert fused == {"b": 0.75, "a": 0.25, "c": 0.0}
 
 
+def test_weighted_adds_up_weighted_scores_or_reciprocal_ranks():
+    runs = [{"a": 2.0, "b": 0.0}, {"b": 7.0, "c": 5.0}, {"b": 1.0}]
+    assert fuse("weighted(weights=(2, 1, 0.5))", *runs) == {"a": 2.0, "b": 1.5, "c": 0.0}
+    ranks = fuse('weighted(weights=(2, 1, 0.5), of="ranks", k=0)', *runs)
+    assert ranks == {"b": 1 + 1 + 0.5, "a": 2.0, "c": 0.5}
+
+
+@settings(max_examples=20, deadline=None)
+@given(first=st.dictionaries(st.sampled_from("abcdefgh"), st.integers(-50, 50).map(float)))
+def test_equal_weights_are_combsum_and_rrf(first):
+    second = {"a": 3.0, "x": 1.0}
+    assert fuse("weighted", first, second) == fuse("combsum", first, second)
+    assert fuse('weighted(of="ranks")', first, second) == fuse("rrf", first, second)
+
+
 def test_a_lone_result_is_the_best_one_not_nought():
     assert fuse("combsum", {"a": 3.0}, {"b": 2.0, "c": 1.0}) == {"a": 1.0, "b": 1.0, "c": 0.0}
 
@@ -132,7 +147,16 @@ def test_the_scale_of_a_runs_scores_does_not_matter(name, first, second, scale):
 # Requests
 
 
-@pytest.mark.parametrize("spec", ["rrf(k=-1)", "convex(alpha=1.5)", "convex(alpha=-0.1)"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "rrf(k=-1)",
+        "convex(alpha=1.5)",
+        "convex(alpha=-0.1)",
+        "weighted(weights=(1, -1))",
+        "weighted(weights=(0, 0))",
+    ],
+)
 def test_a_parameter_out_of_range_is_refused(spec):
     with pytest.raises(UsageError, match="needs"):
         fusers.build(spec)
@@ -147,3 +171,16 @@ def test_an_unknown_method_is_answered_with_the_nearest():
     with pytest.raises(UsageError, match=r"No fusion method 'rff'\. Did you mean 'rrf'"):
         fusers.build("rff")
     assert fusers.build("rrf(k=10)") == RRF(k=10)
+
+
+def test_weights_are_as_many_as_runs():
+    with pytest.raises(UsageError, match="has 2 weights, and there are 3 runs"):
+        fuse("weighted(weights=(1, 2))", {"a": 1.0}, {"a": 1.0}, {"a": 1.0})
+
+
+def test_weights_that_are_no_list_of_numbers_are_refused():
+    with pytest.raises(UsageError, match=r"must be a list such as \(1, 2\); got 0.5"):
+        fusers.build("weighted(weights=0.5)")
+    with pytest.raises(UsageError, match="weights must be float; got 'a'"):
+        fusers.build('weighted(weights=("a", 1))')
+    assert fusers.build("weighted(weights=[1, 2])").weights == (1.0, 2.0)

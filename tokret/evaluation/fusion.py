@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 from tokret.collections.runs import Run
 from tokret.errors import UsageError
@@ -31,7 +31,7 @@ Scores = Mapping[str, float]  # of one query's documents, best first
 class Fuser(Protocol):
     """Several runs to one."""
 
-    name: str
+    name: ClassVar[str]
 
     def fuse(self, runs: Sequence[AnyRun]) -> Run:
         """Fuse the queries of all runs; one that a run lacks, from the others.
@@ -130,6 +130,42 @@ class Convex(Spec):
                 + (1 - self.alpha) * second.get(doc_id, 0.0)
                 for doc_id in {**first, **second}
             }
+
+        return _each_query(runs, fused)
+
+
+@fusers.register("weighted")
+@dataclass(frozen=True)
+class Weighted(Spec):
+    """``weights`` of the runs, in their order, times scores in 0..1, or times 1 / (k + rank).
+
+    Without weights every run weighs the same.
+    """
+
+    weights: tuple[float, ...] = ()
+    of: Literal["scores", "ranks"] = "scores"
+    k: int = 60
+
+    def __post_init__(self) -> None:
+        bad = not all(math.isfinite(weight) and weight >= 0 for weight in self.weights)
+        if bad or (self.weights and not any(self.weights)) or self.k < 0:
+            raise UsageError(
+                f"weighted needs weights of 0 or more, one above 0, and k >= 0; got {self}."
+            )
+
+    def fuse(self, runs: Sequence[AnyRun]) -> Run:
+        """Fuse as many runs as there are weights."""
+        weights = self.weights or (1.0,) * len(runs)
+        if len(weights) != len(runs):
+            raise UsageError(f"{self} has {len(weights)} weights, and there are {len(runs)} runs.")
+
+        def fused(rankings: Sequence[Scores]) -> dict[str, float]:
+            parts: dict[str, list[float]] = {}
+            for weight, ranking in zip(weights, rankings, strict=True):
+                own = min_max([ranking]) if self.of == "scores" else rrf([ranking], self.k)
+                for doc_id, [value] in own.items():
+                    parts.setdefault(doc_id, []).append(weight * value)
+            return _sums(parts)
 
         return _each_query(runs, fused)
 
