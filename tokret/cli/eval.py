@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tokret.cli.clean import escaped
+from tokret.cli.ending import again
 from tokret.cli.failure import GATE
 from tokret.cli.options import complete_measure
 from tokret.cli.talk import Talk
@@ -65,18 +67,24 @@ def run(
     ] = None,
 ) -> int:
     """Measure runs against judgements. Every judged query counts; a missing one counts 0."""
-    from tokret.collections import read_run, self_matches
-    from tokret.evaluation import evaluate
+    from tokret.collections import RunFile, self_matches
+    from tokret.evaluation import environment, evaluate
+    from tokret.evaluation.record import file_digest, now, numbers_of
 
     gates = [_gate(text) for text in fail_under or []]
-    wanted = [name for text in measures or DEFAULT for name in _split(text)]
+    wanted = split_names(measures or DEFAULT)
     wanted += [name for name, _ in gates]
-    judged = _judgements(qrels, split)
+    judged = judgements(qrels, split)
+    made_with = {
+        "qrels": {"source": qrels, "split": split, "sha256": file_digest(qrels)},
+        "date": now(),
+        "command": again(talk, without=()),
+    }
     policy = self_matches(qrels, remove_self)
     rows: list[dict[str, Any]] = []
     failed = []
     for path in runs:
-        found = read_run(path)
+        found = RunFile(path)
         report = evaluate(found, judged, wanted, remove_self=policy.drop, per_query=per_query)
         checked = [
             {"measure": name, "at_least": limit, "value": report[name], "passed": passed}
@@ -84,12 +92,19 @@ def run(
             for passed in [report[name] >= limit]
         ]
         failed += [(path, gate) for gate in checked if not gate["passed"]]
-        rows.append({"run": path, "name": found.name, **report.to_dict(), "gates": checked})
+        row = {"run": path, "name": found.name, **report.to_dict(), "gates": checked}
+        if talk.json:
+            file = {"file": path, "name": found.name, "sha256": file_digest(path)}
+            row["numbers"] = numbers_of(report, run=file, **made_with)
+        rows.append(row)
         if per_query and not talk.json:
             _each_query(talk, path if len(runs) > 1 else "", report)
         for note in report.notes:
             talk.say(f"{path}: {note}")
-    talk.result({"qrels": qrels, "self_matches": policy.reason, "runs": rows, "passed": not failed})
+    head: dict[str, Any] = {"qrels": qrels, "self_matches": policy.reason}
+    if talk.json:
+        head["environment"] = environment()
+    talk.result({**head, "runs": rows, "passed": not failed})
     if not talk.json:
         _table(talk, rows)
         talk.say(report.policy_line)
@@ -100,9 +115,10 @@ def run(
     return GATE if failed else 0
 
 
-def _split(text: str) -> list[str]:
-    """Names between blanks or commas, brackets left whole."""
-    return [name for name in re.split(r"[\s,]+(?![^(]*\))", text) if name]
+def split_names(texts: Sequence[str]) -> list[str]:
+    """Take names between blanks or commas, brackets left whole."""
+    parts = (re.split(r"[\s,]+(?![^(]*\))", text) for text in texts)
+    return [name for names in parts for name in names if name]
 
 
 def _gate(text: str) -> tuple[str, float]:
@@ -118,7 +134,8 @@ def _gate(text: str) -> tuple[str, float]:
     return str(measure_named(name)), limit
 
 
-def _judgements(qrels: str, split: str) -> Qrels:
+def judgements(qrels: str, split: str) -> Qrels:
+    """Read the judgements of a file, a BEIR folder or an ir_datasets id."""
     from tokret.collections import load_collection, read_qrels
 
     return load_collection(qrels, split).qrels if Path(qrels).is_dir() else read_qrels(qrels)

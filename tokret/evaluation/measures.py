@@ -20,7 +20,8 @@ from tokret.collections.run import Run
 from tokret.collections.run_stream import RunFile, ScatteredError
 from tokret.collections.runs import read_run
 from tokret.evaluation import rank_measures, ties
-from tokret.evaluation.graded import UNJUDGED, Graded, Qrels, as_run, checked_qrels, graded
+from tokret.evaluation.graded import UNJUDGED, Graded, as_run, checked_qrels, graded
+from tokret.evaluation.graded import Qrels as Qrels
 from tokret.evaluation.names import measures_named, provider
 from tokret.types import Hit
 
@@ -128,8 +129,9 @@ def joined(
 ) -> Graded:
     """Join a run of any form with judgements, both checked.
 
-    The first ``keep`` documents of a query, or of those queries named, stay by name. A file is streamed, unless its queries do not stand together. Raises what ``evaluate``
-    and ``read_run`` raise.
+    The first ``keep`` documents of a query, or of those queries named, stay by name. A file
+    is streamed, unless its queries do not stand together. Raises what ``evaluate`` and
+    ``read_run`` raise.
     """
     judged = checked_qrels(qrels)
     options: dict[str, Any] = {"remove_self": remove_self, "check_ids": check_ids, "keep": keep}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -10,7 +11,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokret.evaluation.measures import Report
 
 PACKAGES = ("numpy", "onnxruntime", "tokenizers", "bm25s", "ir_measures", "pytrec_eval-terrier")
 INSTRUCTIONS = (  # of all that a processor lists, those that kernels choose by
@@ -31,6 +35,47 @@ def environment() -> dict[str, Any]:
     Nothing in it names a user, a host or a path.
     """
     return {"versions": versions(), "machine": machine()}
+
+
+def numbers_of(report: Report, **made_with: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Every value of a report with all that it stands on, so that it can be quoted alone.
+
+    ``made_with`` are facts of the run that its report cannot know: files and their digests,
+    model, index, command.
+    """
+    from tokret.evaluation.definition import definition
+    from tokret.evaluation.names import measure_named
+
+    p = report.policy
+    return [
+        {
+            "measure": measure,
+            "value": value,
+            "definition": definition(measure_named(measure)),
+            "queries": p["n_queries"],
+            "missing_queries": {"policy": p["missing_queries"], "count": p["n_missing"]},
+            "unjudged_queries": {"policy": "ignored", "count": p["n_unjudged"]},
+            "ties": {
+                "policy": p["ties"],
+                "count": p["n_ties"],
+                "queries": p["n_tied_queries"],
+                "range": found and dict(found._asdict()),
+            },
+            "self_matches": {"policy": p["self_matches"], "count": p["n_self"]},
+            "judged_share": report.judged.get(measure),
+            **made_with,
+        }
+        for measure, value in report.values.items()
+        for found in [report.ties.get(measure)]
+    ]
+
+
+def file_digest(path: str | Path) -> str | None:
+    """SHA-256 of a file as it lies there; None for standard input and what is no file."""
+    if str(path) == "-" or not Path(path).is_file():
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def versions() -> dict[str, str | None]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from tokret.collections import Collection
 from tokret.evaluation.experiment import Expected, Experiment, Fused, System
 from tokret.evaluation.measures import Report
+from tokret.evaluation.record import numbers_of
 
 SCHEMA_VERSION = 1
 
@@ -132,24 +133,20 @@ def _numbers(
     made: Made, collection: Collection, environments: list[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Every value with all that it stands on, so that it can be quoted alone."""
-    return [
-        {
-            "measure": measure,
-            "value": value,
-            **_identity(made),
-            "collection": collection.name,
-            "split": collection.split,
-            "queries": made.report.policy["n_queries"],
-            "k": made.about["k"],
-            "policy": made.report.policy_line,
-            "seconds": made.about["seconds"],
-            "index_seconds": made.index and made.index["seconds"],
-            "date": made.about["date"],
-            "command": made.about["command"],
-            "environment": _place(made.about, environments),
-        }
-        for measure, value in made.report.values.items()
-    ]
+    return numbers_of(
+        made.report,
+        **_identity(made),
+        collection=collection.name,
+        split=collection.split,
+        k=made.about["k"],
+        policy=made.report.policy_line,
+        index_digest=made.about["made_of"].get("index"),
+        seconds=made.about["seconds"],
+        index_seconds=made.index and made.index["seconds"],
+        date=made.about["date"],
+        command=made.about["command"],
+        environment=_place(made.about, environments),
+    )
 
 
 def _identity(made: Made) -> dict[str, Any]:
