@@ -73,12 +73,21 @@ def run(
 
 def _listed(file: Path) -> list[str]:
     """Ids of a file, one a line; empty lines are left out."""
-    try:
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}).") from error
-    return [line.rstrip("\r") for line in text.split("\n") if line.rstrip("\r")]
+    from tokret.collections.files import MAX_LINE_BYTES, Opened, where, whole
+
+    ids = []
+    with Opened(file) as opened:
+        for number, raw in opened.lines():
+            try:
+                doc_id = whole(raw, MAX_LINE_BYTES).decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = f"not UTF-8 ({error.reason} at byte {error.start + 1})"
+                raise InputError(f"{where(opened.name, number)}: {byte}.") from error
+            except InputError as error:
+                raise InputError(f"{where(opened.name, number)}: {error}.") from error
+            if doc_id:
+                ids.append(doc_id)
+    return ids
 
 
 def _confirm(count: int, path: Path) -> None:
