@@ -132,6 +132,14 @@ def test_collections_are_drawn_with_all_their_tasks():
     assert {1.0, 3.0} <= set(found.places[0])
 
 
+def test_tasks_of_one_collection_are_drawn_together():
+    values = np.array([[1.0, -1, 0], [-1, 1, 0]])  # equal, but where one task is drawn alone
+    together = bootstrap(Votes(board(values, (1, 1, 1), ["a", "a", "b"])), MEAN, samples=100)
+    assert (together.places == 1.5).all()
+    apart = bootstrap(Votes(board(values, (1, 1, 1))), MEAN, samples=100)
+    assert (apart.places != 1.5).any()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -52,11 +52,10 @@ class Resampled:
         """
         out = np.empty((len(self.places), len(self.places)))
         for i, row in enumerate(self.places):
-            first = (row < self.places) + 0.5 * (row == self.places)
-            both = ~np.isnan(row - self.places)
-            known = both.sum(axis=1)
-            out[i] = np.divide((first * both).sum(axis=1), known,
-                               out=np.full(len(known), 0.5), where=known > 0)  # fmt: skip
+            first = (row < self.places) + 0.5 * (row == self.places)  # 0 beside NaN
+            known = (~np.isnan(row - self.places)).sum(axis=1)
+            share = np.full(len(known), 0.5)
+            out[i] = np.divide(first.sum(axis=1), known, out=share, where=known > 0)
         return out
 
 
