@@ -1,4 +1,5 @@
-// The core for Python: tokret/kernels/native.py checks what comes in.
+// The core for Python. tokret/kernels/native.py checks what comes in and says what is wrong
+// with it; what is checked here again keeps every read and write within the arrays, whoever calls.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -6,6 +7,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <functional>
 #include <utility>
 
 #include "blocks.h"
@@ -28,6 +30,75 @@ const Isa& isa_of(const std::string& name) {
     const Isa* isa = find_isa(name);
     if (!isa) throw nb::value_error("not an instruction set of this build and machine");
     return *isa;
+}
+
+constexpr std::int64_t MOST_WIDTH = 1 << 16;  // of int8: their products add up within int32
+constexpr std::int64_t MOST_EXACT = 1024;     // of int8: their products add up exactly in float32
+constexpr std::int64_t MOST_ROWS = 1 << 24;   // so many int8 add up within int32
+constexpr double MOST_SECONDS = 60;
+
+void need(bool holds, const char* what) {
+    if (!holds) throw nb::value_error(what);
+}
+
+template <class Array>
+std::int64_t side(const Array& array, std::size_t axis = 0) {
+    return static_cast<std::int64_t>(array.shape(axis));
+}
+
+// Values at addresses that are whole numbers of them.
+template <class Array>
+void need_aligned(const Array& array) {
+    need(reinterpret_cast<std::uintptr_t>(array.data()) % array.itemsize() == 0,
+         "an array begins between two values");
+}
+
+// What is written over must not be what is still read.
+template <class Written, class Read>
+void need_apart(const Written& written, const Read& read) {
+    const auto* from = reinterpret_cast<const char*>(written.data());
+    const auto* other = reinterpret_cast<const char*>(read.data());
+    const std::less_equal<const char*> before;
+    need(before(from + written.nbytes(), other) || before(other + read.nbytes(), from),
+         "an array that is written lies over one that is read");
+}
+
+// A mask as bytes: numpy may hold others than 0 and 1 in it.
+const std::uint8_t* bytes_of(const std::optional<In<bool, 1>>& mask) {
+    return mask ? reinterpret_cast<const std::uint8_t*>(mask->data()) : nullptr;
+}
+
+// Offsets [n + 1] of which none is less than the one before, from 0 to `total` where it is known.
+void need_offsets(const In<std::int64_t, 1>& offsets, std::int64_t total = -1) {
+    need_aligned(offsets);
+    const std::int64_t last = side(offsets) - 1;
+    need(last >= 0 && offsets(0) == 0, "offsets must begin with 0");
+    bool rise = true;
+    for (std::int64_t n = 0; n < last; ++n) rise &= offsets(n) <= offsets(n + 1);
+    need(rise && (total < 0 || offsets(last) == total), "offsets must rise to the last row");
+}
+
+// A query and passages of one form: float and scaled by nothing, or int8 and one scale a row.
+void need_alike(const Any& query, const std::optional<In<float, 1>>& query_scales,
+                const Any& vectors, const std::optional<In<float, 1>>& scales) {
+    const auto floats = nb::dtype<float>(), codes = nb::dtype<std::int8_t>();
+    auto halves = floats;
+    halves.bits = 16;
+    const bool scaled = vectors.dtype() == codes;
+    need(scaled || vectors.dtype() == floats || vectors.dtype() == halves,
+         "vectors must be float32, float16 or int8");
+    need(query.dtype() == (scaled ? codes : floats), "the query is of another type");
+    need(query.shape(1) == vectors.shape(1), "the query is of another width");
+    need(scaled == bool(scales) && scaled == bool(query_scales),
+         "int8 takes one scale a row, other types take none");
+    need_aligned(query);
+    need_aligned(vectors);
+    if (!scaled) return;
+    need(side(vectors, 1) <= MOST_WIDTH, "int8 rows are too wide");
+    need(scales->shape(0) == vectors.shape(0) && query_scales->shape(0) == query.shape(0),
+         "int8 takes one scale a row");
+    need_aligned(*scales);
+    need_aligned(*query_scales);
 }
 
 Docs docs_of(const Any& vectors, const std::optional<In<float, 1>>& scales,
@@ -124,6 +195,10 @@ struct CodedSegment {
 
 NB_MODULE(_native, m) {
     using Scales = std::optional<In<float, 1>>;
+    // Arrays are taken as they are: a copy of one that is written would take the results along.
+    const auto any = nb::arg();
+    const auto array = nb::arg().noconvert();
+    const auto maybe = nb::arg().noconvert().none();
 
     m.def("instruction_sets", [] {
         std::vector<std::string> names;
@@ -134,36 +209,64 @@ NB_MODULE(_native, m) {
     m.def("maxsim", [](const std::string& isa, Any query, Scales query_scales, Any vectors,
                        Scales scales, In<std::int64_t, 1> offsets, int threads,
                        Out<float, 1> scores) {
-        const Docs docs = docs_of(vectors, scales, offsets);
         nb::gil_scoped_release unlocked;
+        need_alike(query, query_scales, vectors, scales);
+        need_offsets(offsets, side(vectors));
+        need(side(scores) == side(offsets) - 1, "scores must be one a passage");
+        need_aligned(scores);
+        need_apart(scores, offsets);
+        const Docs docs = docs_of(vectors, scales, offsets);
         maxsim(isa_of(isa), query_of(query, query_scales), docs, threads, scores.data());
-    }, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(),
-       nb::arg());
+    }, any, array, maybe, array, maybe, array, any, array);
 
     m.def("live_tokens", [](In<std::int64_t, 1> offsets, std::optional<In<bool, 1>> alive) {
+        need_offsets(offsets);
+        need(!alive || side(*alive) == side(offsets) - 1, "alive must be one a passage");
         Docs docs{};
         docs.offsets = offsets.data();
         docs.passages = static_cast<std::int64_t>(offsets.shape(0)) - 1;
-        return live_tokens(docs, alive ? alive->data() : nullptr);
-    }, nb::arg(), nb::arg().none());
+        return live_tokens(docs, bytes_of(alive));
+    }, array, maybe);
 
     m.def("token_topk", [](const std::string& isa, Any query, Scales query_scales, Any vectors,
                            Scales scales, In<std::int64_t, 1> offsets,
                            std::optional<In<bool, 1>> alive, int threads,
                            Out<std::int64_t, 2> tokens, Out<float, 2> sims) {
-        const Docs docs = docs_of(vectors, scales, offsets);
         nb::gil_scoped_release unlocked;
-        token_topk(isa_of(isa), query_of(query, query_scales), docs,
-                   alive ? alive->data() : nullptr, static_cast<std::int64_t>(tokens.shape(1)),
+        need_alike(query, query_scales, vectors, scales);
+        need_offsets(offsets, side(vectors));
+        need(!alive || side(*alive) == side(offsets) - 1, "alive must be one a passage");
+        need(tokens.shape(0) == query.shape(0) && sims.shape(0) == query.shape(0) &&
+                 tokens.shape(1) == sims.shape(1),
+             "tokens and sims must be [Q, K']");
+        need_aligned(tokens);
+        need_aligned(sims);
+        need_apart(tokens, offsets);
+        need_apart(sims, offsets);
+        const Docs docs = docs_of(vectors, scales, offsets);
+        const std::uint8_t* living = bytes_of(alive);
+        need(side(tokens, 1) <= live_tokens(docs, living), "there are not so many tokens");
+        token_topk(isa_of(isa), query_of(query, query_scales), docs, living, side(tokens, 1),
                    threads, tokens.data(), sims.data());
-    }, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none(), nb::arg(),
-       nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
+    }, any, array, maybe, array, maybe, array, maybe, any, array, array);
 
     m.def("xtr_aggregate", [](In<std::int64_t, 2> tokens, In<float, 2> sims,
                               In<std::int64_t, 1> offsets, In<float, 1> missing) {
         Aggregate out;
         {
             nb::gil_scoped_release unlocked;
+            need(tokens.shape(0) == sims.shape(0) && tokens.shape(1) == sims.shape(1) &&
+                     tokens.shape(0) == missing.shape(0),
+                 "tokens and sims must be [Q, K'], missing [Q]");
+            need_aligned(tokens);
+            need_aligned(sims);
+            need_aligned(missing);
+            need_offsets(offsets);
+            const std::int64_t total = offsets(offsets.shape(0) - 1);
+            bool known = true;
+            for (std::size_t i = 0; i < tokens.size(); ++i)
+                known &= tokens.data()[i] >= 0 && tokens.data()[i] < total;
+            need(known, "tokens must be those of the passages");
             out = xtr_aggregate(tokens.data(), sims.data(),
                                 static_cast<std::int64_t>(tokens.shape(0)),
                                 static_cast<std::int64_t>(tokens.shape(1)), offsets.data(),
@@ -171,35 +274,58 @@ NB_MODULE(_native, m) {
         }
         return nb::make_tuple(array_of(std::move(out.passages)), array_of(std::move(out.scores)),
                               array_of(std::move(out.matched)));
-    });
+    }, array, array, array, array);
 
     m.def("nearest", [](const std::string& isa, In<std::int8_t, 2> rows,
                         In<std::int8_t, 2> centroids, std::optional<In<std::int64_t, 1>> offsets,
                         std::optional<In<std::int8_t, 2>> centres, std::int64_t probes,
                         int threads, Out<std::int32_t, 1> numbers,
                         Out<std::int32_t, 1> distances) {
+        nb::gil_scoped_release unlocked;
         const bool grouped = offsets && centres;
+        need(grouped == (offsets || centres), "groups are offsets and centres");
+        need(rows.shape(1) == centroids.shape(1) && rows.shape(1) > 0 &&
+                 side(rows, 1) <= MOST_EXACT && centroids.shape(0) > 0,
+             "centroids must be one or more of the rows' width, 1 to 1024");
+        if (grouped) {
+            need_offsets(*offsets, side(centroids));
+            need(side(*centres) == side(*offsets) - 1 && centres->shape(1) == rows.shape(1),
+                 "centres must be one a group, of the rows' width");
+            need_apart(numbers, *offsets);
+            need_apart(distances, *offsets);
+        }
+        need(probes > 0, "probes must be at least 1");
+        need(numbers.shape(0) == rows.shape(0) && distances.shape(0) == rows.shape(0),
+             "numbers and distances must be one a row");
+        need_aligned(numbers);
+        need_aligned(distances);
+        need_apart(numbers, distances);
         const Cells cells{centroids.data(), static_cast<std::int64_t>(centroids.shape(0)),
                           grouped ? offsets->data() : nullptr,
                           grouped ? centres->data() : nullptr,
                           grouped ? static_cast<std::int64_t>(centres->shape(0)) : 0};
-        nb::gil_scoped_release unlocked;
         nearest(isa_of(isa), rows.data(), static_cast<std::int64_t>(rows.shape(0)),
                 static_cast<std::int64_t>(rows.shape(1)), cells, probes, threads, numbers.data(),
                 distances.data());
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(),
-       nb::arg(), nb::arg());
+    }, any, array, array, maybe, maybe, any, any, array, array);
 
     m.def("cell_sums", [](In<std::int8_t, 2> rows, In<std::int32_t, 1> numbers, int threads,
                           Out<std::int32_t, 2> sums) {
         nb::gil_scoped_release unlocked;
+        need(rows.shape(0) == numbers.shape(0) && side(rows) <= MOST_ROWS,
+             "numbers must be one a row, of at most 2^24");
+        need(rows.shape(1) == sums.shape(1), "sums must be of the rows' width");
+        need_aligned(numbers);
+        need_aligned(sums);
+        need_apart(sums, numbers);
         cell_sums(rows.data(), static_cast<std::int64_t>(rows.shape(0)),
                   static_cast<std::int64_t>(rows.shape(1)), numbers.data(),
                   static_cast<std::int64_t>(sums.shape(0)), threads, sums.data());
-    });
+    }, array, array, any, array);
 
     m.def("multiply_add_peak", [](const std::string& isa, const std::string& dtype,
                                   double seconds) {
+        need(seconds >= 0 && seconds <= MOST_SECONDS, "seconds must be 0 to 60");
         nb::gil_scoped_release unlocked;
         return multiply_add_peak(isa_of(isa), dtype == "int8" ? Dtype::int8 : Dtype::fp32,
                                  seconds);

@@ -37,10 +37,10 @@ const Isa* find_isa(const std::string& name);
 void maxsim(const Isa& isa, const Query& query, const Docs& docs, int threads, float* scores);
 
 // How many tokens the passages have that are alive; `alive` is nullptr where all are.
-std::int64_t live_tokens(const Docs& docs, const bool* alive);
+std::int64_t live_tokens(const Docs& docs, const std::uint8_t* alive);
 
 // tokens and sims [query.tokens, keep], keep <= live_tokens
-void token_topk(const Isa& isa, const Query& query, const Docs& docs, const bool* alive,
+void token_topk(const Isa& isa, const Query& query, const Docs& docs, const std::uint8_t* alive,
                 std::int64_t keep, int threads, std::int64_t* tokens, float* sims);
 
 struct Aggregate {

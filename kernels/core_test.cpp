@@ -101,7 +101,7 @@ bool right(const Isa& isa, const Case& c, Dtype dtype, int threads) {
     maxsim(isa, query, docs, threads, got.data());
     bool good = agree(got, want, dtype, NEAR * double(c.tokens + 1));
 
-    const bool alive[9] = {true, false, true, true, true, true, true, false, true};
+    const std::uint8_t alive[9] = {1, 0, 1, 1, 1, 1, 1, 0, 2};
     for (std::int64_t k : {1, 7, 1000}) {
         const std::int64_t keep = std::min(k, live_tokens(docs, alive));
         const std::size_t size = static_cast<std::size_t>(keep * c.tokens);

@@ -56,7 +56,7 @@ struct Run {
     std::int64_t first, last;
 };
 
-std::vector<Run> live_runs(const Docs& docs, const bool* alive) {
+std::vector<Run> live_runs(const Docs& docs, const std::uint8_t* alive) {
     std::vector<Run> runs;
     for (std::int64_t n = 0; n < docs.passages; ++n) {
         if (alive && !alive[n]) continue;
@@ -215,13 +215,13 @@ void topk(const Isa& isa, const Query& query, const Docs& docs, const std::vecto
 
 }  // namespace
 
-std::int64_t live_tokens(const Docs& docs, const bool* alive) {
+std::int64_t live_tokens(const Docs& docs, const std::uint8_t* alive) {
     std::int64_t live = 0;
     for (const Run& run : live_runs(docs, alive)) live += run.last - run.first;
     return live;
 }
 
-void token_topk(const Isa& isa, const Query& query, const Docs& docs, const bool* alive,
+void token_topk(const Isa& isa, const Query& query, const Docs& docs, const std::uint8_t* alive,
                 std::int64_t keep, int threads, std::int64_t* tokens, float* sims) {
     if (keep == 0 || query.tokens == 0) return;
     const std::vector<Run> runs = live_runs(docs, alive);

@@ -15,6 +15,7 @@ The compiled kernels are tried under AddressSanitizer by scripts/test_sanitized.
 """
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -32,7 +33,12 @@ def targets() -> dict[str, Target]:
     """All targets by name, readers first."""
     from fuzzing.readers import READERS
 
-    return {target.name: target for target in READERS}
+    found = list(READERS)
+    with contextlib.suppress(ImportError):  # installed without a compiler
+        from fuzzing.natives import NATIVES
+
+        found += NATIVES
+    return {target.name: target for target in found}
 
 
 def child(args: argparse.Namespace) -> None:
@@ -78,10 +84,9 @@ def search(target: Target, engine: str, args: argparse.Namespace) -> dict[str, A
         if done.returncode:
             last = report.with_suffix(".input")
             data = last.read_bytes() if last.exists() else b""
-            end = (done.stderr.strip().splitlines() or ["no words"])[-1]
-            summary = [line for line in done.stderr.splitlines() if line.startswith("SUMMARY")]
-            summary += [line for line in done.stderr.splitlines() if "runtime error" in line]
-            fault = f"the process ended with {done.returncode}: {(summary or [end])[0]}"
+            lines = done.stderr.strip().splitlines() or ["no words"]
+            said = [line for line in lines if "Sanitizer" in line or "runtime error" in line]
+            fault = f"the process ended with {done.returncode}: {(said or lines[-1:])[0]}"
             found["faults"][fault] = data.hex()
             sys.stderr.write(done.stderr[-4000:])
     return {**found, "engine": engine, "seconds": round(time.monotonic() - began, 1)}
@@ -104,6 +109,7 @@ def main() -> int:
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--target", action="append", default=[], help="may be given again")
     chosen.add_argument("--all", action="store_true")
+    chosen.add_argument("--native", action="store_true", help="all of the compiled kernels")
     chosen.add_argument("--list", action="store_true")
     parser.add_argument("--seconds", type=float, default=10, help="of a processor, a target")
     parser.add_argument("--engine", choices=("best", "atheris", "hypothesis"), default="best")
@@ -126,7 +132,8 @@ def main() -> int:
     if args.list:
         print("\n".join(known))
         return 0
-    names = list(known) if args.all else args.target
+    native = [name for name, target in known.items() if target.native]
+    names = native if args.native else list(known) if args.all else args.target
     if args.replay:
         from fuzzing.trial import strictly
 
@@ -145,7 +152,7 @@ def main() -> int:
             print(json.dumps(found), flush=True)
         else:
             tried = f"{found.get('inputs', 0):>9,} inputs"
-            print(f"{name:<14}{found['engine']:<11}{tried}  {len(found['faults'])} faults")
+            print(f"{name:<26}{found['engine']:<11}{tried}  {len(found['faults'])} faults")
             for fault, data in found["faults"].items():
                 print(f"  {fault}\n    {bytes.fromhex(data)[:200]!r}")
     return min(faults, 1)

@@ -22,6 +22,7 @@ Codes = NDArray[np.int8]
 Ints32 = NDArray[np.int32]
 
 MOST_CODES = 1024  # of a row: a sum of so many products of int8 is exact in float32
+MOST_WIDTH = 2**16  # of an int8 row: its products add up within int32
 MOST_ROWS = 2**24  # of one cell_sums: so many int8 add up within int32
 
 
@@ -41,7 +42,8 @@ def maxsim(query: ArrayLike, docs: Tokens | Sequence[ArrayLike], *, threads: int
     query [Q, H], N passages -> [N]. A passage without tokens scores -inf: there is
     nothing to match, and 0 would outrank every negative match. The sum over query
     tokens is taken in float64, in their order.
-    Raises InputError for a query of another width or with values that are not finite.
+    Raises InputError for a query of another width or with values that are not finite, and
+    for int8 rows wider than 65,536.
     """
     docs = Tokens.of(docs)
     query = checked_query(query, docs)
@@ -192,6 +194,11 @@ def checked_query(query: ArrayLike, docs: Tokens) -> Floats:
         raise InputError(f"The query must be [Q, {docs.width}], got {list(out.shape)}.")
     if not np.isfinite(out).all():
         raise InputError("The query holds NaN or infinity.")
+    if docs.scales is not None and docs.width > MOST_WIDTH:
+        raise InputError(
+            f"int8 vectors may be up to {MOST_WIDTH} wide, got {docs.width}; wider ones need "
+            "dtype='fp16'."
+        )
     return out
 
 
@@ -256,6 +263,8 @@ def check_numbers(rows: Codes, numbers: Ints32, cells: int) -> None:
 
 def check_retrieved(tokens: Ints, sims: Floats, offsets: Ints, missing: Floats) -> None:
     """Refuse retrieved tokens that are not tokens of the passages, or of other shapes."""
+    if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or not rising(offsets):
+        raise InputError("Offsets of passages must be [N + 1] and rise from 0.")
     if tokens.ndim != 2 or tokens.shape != sims.shape or missing.shape != (len(tokens),):
         raise InputError(
             "tokens and sims must be [Q, K'] and missing [Q], got "
