@@ -98,6 +98,7 @@ def run(
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Of the page: results shown.")] = 5,
 ) -> None:
     """Compare runs query by query: how large the differences are, and how sure."""
+    from tokret.cli.compare_page import SEEN
     from tokret.collections import RunFile, self_matches
     from tokret.evaluation import environment
     from tokret.evaluation.comparison import compare
@@ -122,7 +123,7 @@ def run(
         resamples=resamples,
         seed=seed,
         remove_self=policy.drop,
-        keep=k if html is not None else 0,
+        keep=max(k, SEEN) if html is not None else 0,
     )
     if html is not None:
         folder = collection or (Path(qrels) if Path(qrels).is_dir() else None)
@@ -176,9 +177,9 @@ def _show(talk: Talk, found: Comparison, alpha: float) -> None:
                 f"{d.low:+.4f} {d.high:+.4f}",
                 f"{d.effect:+.2f}",
                 f"{d.wins}/{d.ties}/{d.losses}",
-                *(f"{d.p[test]:.4f}" for test in ("randomisation", "t", "wilcoxon")),
-                f"{d.holm['randomisation']:.4f}{star}",
-                f"{d.bh['randomisation']:.4f}",
+                *(_p(d.p[test]) for test in ("randomisation", "t", "wilcoxon")),
+                f"{_p(d.holm['randomisation'])}{star}",
+                _p(d.bh["randomisation"]),
             )
         talk.show(rows)
     m = found.method
@@ -187,6 +188,10 @@ def _show(talk: Talk, found: Comparison, alpha: float) -> None:
         f"corrected by Holm over the {m['comparisons']} comparisons of the {m['family']}. "
         f"{len(found.queries)} queries; d is Cohen's; +/=/- are queries won, alike, lost."
     )
+
+
+def _p(value: float) -> str:
+    return "<.0001" if value < 0.0001 else f"{value:.4f}"
 
 
 def _write(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT, LEFT, EDGE = 960, 260, 48, 24  # of the chart, in its own units
 WIDEST = 18  # of a bar
+SEEN = 100  # results among which a page looks for those of the other run
 FIND = """
 const found = document.querySelectorAll("details");
 const box = Object.assign(document.createElement("input"),
@@ -95,7 +96,7 @@ def compare_page(
 def _intro(comparison: Comparison, policy: str) -> Iterator[str]:
     yield f'<p class="dim">{len(comparison.queries)} judged queries.'
     if policy:
-        yield f" {text(policy)}."
+        yield f" {text(policy[0].upper() + policy[1:])}."
     yield "</p>"
     for name, report in zip(comparison.names, comparison.reports, strict=True):
         for note in report.notes:
@@ -129,8 +130,12 @@ def _differences(comparison: Comparison, alpha: float) -> str:
         )
     confidence = comparison.method["confidence"]
     head = ["", "measure", "difference", f"{confidence:.0%} interval", "Cohen's d"]
-    head += ["won / alike / lost", "p randomisation", "p t", "p Wilcoxon", "Holm", "BH"]
-    caption = f"Differences; * below {alpha:g} by the randomisation test corrected by Holm"
+    head += ["+ / = / &minus;", "p rand", "p t", "p Wilc", "Holm", "BH"]
+    caption = (
+        f"Differences. Queries won, alike and lost; p-values of the randomisation test, the "
+        f"t-test and Wilcoxon's; the first corrected by Holm (* below {alpha:g}) and by "
+        "Benjamini and Hochberg."
+    )
     return table(caption, head, rows)
 
 
@@ -243,7 +248,7 @@ def _hit(
     kind = "" if grade is None else "relevant"
     if grade is not None and grade < 1:
         told, kind = "not relevant", "wrong"
-    place = f"there at {other[doc_id]}" if doc_id in other else "not there so high"
+    place = f"there at {other[doc_id]}" if doc_id in other else f"not in the first {SEEN} there"
     content = sources.documents.get(doc_id)
     passage = ""
     if content:

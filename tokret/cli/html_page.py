@@ -28,7 +28,8 @@ a { color: var(--up); } :focus-visible { outline: 3px solid var(--up); outline-o
 .dim { color: var(--dim); } .up { color: var(--up); } .down { color: var(--down); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid var(--line); padding: .3rem .8rem .3rem 0; text-align: right;
+table { margin-bottom: 1.2rem; }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem .3rem 0; text-align: right;
   white-space: nowrap; } th:first-child, td:first-child, .name { text-align: left; }
 caption { text-align: left; padding-bottom: .4rem; }
 svg { display: block; height: auto; max-width: 100%; }
@@ -39,7 +40,7 @@ svg a:focus rect, svg a:hover rect { fill: var(--ink); }
 details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; }
 summary { cursor: pointer; padding: .5rem .8rem; overflow-wrap: anywhere; }
 .change { display: inline-block; font-variant-numeric: tabular-nums; font-weight: 600;
-  min-width: 9.5rem; }
+  min-width: 5.5rem; }
 .two { display: grid; gap: 1rem; grid-template-columns: 1fr 1fr; padding: 0 .8rem .8rem; }
 @media (max-width: 48rem) { .two { grid-template-columns: 1fr; } }
 .two section { min-width: 0; } ol { list-style: none; margin: 0; padding: 0; }
