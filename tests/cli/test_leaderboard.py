@@ -36,7 +36,7 @@ def test_the_table_shows_places_points_and_the_other_rules(tokret, table):
     assert rows[0] == ["place", "95%", "tier", "system", "borda", "points", "kemeny", "mean"]
     assert [row[0] for row in rows[2:5]] == ["1.5", "1.5", "3"]
     assert "a wins all duels" in result.stderr
-    assert "share their place" in result.stderr
+    assert "shares its place" in result.stderr
     assert "3 collections are few to draw from" in result.stderr
 
 

@@ -234,9 +234,11 @@ def _tie_notes(scores: Scores, first: Standing) -> Iterator[str]:
     shared = len(first.places) - len(np.unique(first.places))
     told = len(first.points) - len(np.unique(first.points)) - shared
     if told > 0:
-        yield f"{told} ties of {first.rule} were broken by borda(levels=1)."
+        ties = "1 tie" if told == 1 else f"{told} ties"
+        yield f"{first.rule} has {ties} that borda(levels=1) broke."
     if shared:
-        yield f"{shared} systems share their place with the one before."
+        some = "1 system shares its" if shared == 1 else f"{shared} systems share their"
+        yield f"{some} place with the one before."
     tasks = len(scores.tasks)
     if first.rule == "borda" and 1 < tasks < FEW_TASKS:
         beside = "; see borda(levels=1) beside it" if scores.by_query else ""
