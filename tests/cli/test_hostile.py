@@ -11,7 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tokret.cli import app
+from tokret.cli import COMMANDS, app
 from tokret.cli.console import SafeConsole
 from tokret.cli.talk import LONGEST, Talk
 from tokret.indexes import Index
@@ -89,7 +89,7 @@ def made(folder, document):
     return folder
 
 
-@settings(max_examples=8, phases=[Phase.explicit, Phase.generate])  # shrinking takes minutes
+@settings(max_examples=6, phases=[Phase.explicit, Phase.generate])  # shrinking takes minutes
 @given(doc_id=ids, text=texts, title=texts, value=ids, query=texts, name=names)
 def test_nothing_in_an_index_reaches_the_terminal(doc_id, text, title, value, query, name):
     document = Document(doc_id, f"{text} cats", title, {"field": value})
@@ -116,12 +116,18 @@ def test_nothing_in_an_index_reaches_the_terminal(doc_id, text, title, value, qu
         assert (hit["doc_id"], hit["fields"]) == (doc_id, {"field": value})
         assert hit["text"] == document.contents
         (path / "CURRENT").write_text("{")
-        for words in (["verify", path], ["search", path, "x"], ["info", path, "--json"]):
+        for words in (
+            ["verify", path],
+            ["search", path, "x"],
+            ["info", path, "--json"],
+            ["repair", path, "--dry-run"],
+            ["repair", path, "--out", f"{path}-new"],
+        ):
             status, out, err = ran(*words)
-            assert status in (1, 4) and harmless(lines(out)) and harmless(err)
+            assert status in (0, 1, 4) and harmless(lines(out)) and harmless(err)
 
 
-@settings(max_examples=8, phases=[Phase.explicit, Phase.generate])  # shrinking takes minutes
+@settings(max_examples=6, phases=[Phase.explicit, Phase.generate])  # shrinking takes minutes
 @given(name=names, line=texts, doc_id=ids, spec=texts)
 def test_nothing_in_a_corpus_or_a_request_reaches_the_terminal(name, line, doc_id, spec):
     twice = json.dumps({"_id": doc_id, "text": "cats"})
@@ -147,6 +153,35 @@ def test_nothing_in_a_corpus_or_a_request_reaches_the_terminal(name, line, doc_i
             status, out, err = ran(*words)
             assert harmless(out) and harmless(err), words
             assert status in (0, 2, 3, 4)  # 0: the text was an option such as --help
+
+
+@settings(max_examples=6, phases=[Phase.explicit, Phase.generate])
+@given(name=names, query=ids, doc=ids)
+def test_nothing_in_a_run_reaches_the_terminal(name, query, doc):
+    with tempfile.TemporaryDirectory() as root:
+        runs = []
+        for i in range(2):
+            hits = [{"doc_id": doc, "score": 2}, {"doc_id": f"{doc}{i}", "score": 3 * i}]
+            record = {"query_id": query, "run": name, "hits": hits}
+            runs.append(Path(root) / f"{i}{name}.jsonl")
+            runs[-1].write_text(json.dumps(record) + "\n", encoding="utf-8")
+        if not all(map(str.isprintable, query + doc)) or re.search(r"\s", query + doc):
+            query, doc = "q", "d"  # no file of judgements can hold them
+        qrels = Path(root) / f"{name}.qrels"
+        qrels.write_text(f"{query} 0 {doc} 1\n", encoding="utf-8")
+        for words in (
+            ["eval", *runs, "--qrels", qrels, "--per-query"],
+            ["eval", runs[0], "--qrels", qrels, "--json"],
+            ["explain-measure", "nDCG@10", "--run", runs[0], "--qrels", qrels, "--query", query],
+            ["explain-measure", "AP", "--run", runs[0], "--qrels", qrels, "--query", name],
+            ["compare", *runs, "--qrels", qrels, "--resamples", "9", "--permutations", "9"],
+            ["fuse", *runs, "-o", f"{runs[0]}.fused"],
+            ["leaderboard", *runs, "--qrels", qrels],
+        ):
+            if words[0] not in COMMANDS:
+                continue
+            status, out, err = ran(*words)
+            assert status in (0, 2, 3) and harmless(lines(out)) and harmless(err), words
 
 
 @given(message=texts)
