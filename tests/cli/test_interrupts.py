@@ -126,3 +126,37 @@ def test_the_former_handlers_come_back():
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.status == 143
     assert signal.getsignal(signal.SIGINT) is former
+
+
+@pytest.mark.parametrize("command", ["add", "compact", "index"])
+def test_a_signal_that_comes_too_late_is_not_told_as_undone(
+    tokret, build, corpus, tmp_path, write, monkeypatch, command
+):
+    from tokret.indexes import Index
+
+    path = build(corpus, "exact")
+    more = write(tmp_path / "more.jsonl", [{"_id": "new", "text": "new cats"}])
+    words = {
+        "add": ["add", path, more],
+        "compact": ["compact", path, "--force"],
+        "index": ["index", more, "-o", path, "--overwrite", "--model", "toy", "-b", "exact"],
+    }[command]
+    if command == "compact":
+        tokret("delete", path, "dog")
+    real = os.replace
+
+    def twice(source, target):
+        if str(target).endswith("CURRENT"):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(source, target)
+
+    before = Index.open(path).info()["version"]
+    monkeypatch.setattr(os, "replace", twice)
+    result = tokret(*words, "--json")
+    monkeypatch.undo()
+    assert result.exit_code == 143, result.stderr
+    assert "committed before" in result.stderr and "Nothing was changed" not in result.stderr
+    assert json.loads(result.stdout)["resume"] is None
+    assert Index.open(path).info()["version"] == before + 1
+    assert tokret("verify", path, "--full").exit_code == 0 or command == "index"

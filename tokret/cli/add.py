@@ -86,8 +86,10 @@ def write(
 ) -> int:
     """Put documents into an index by ``put``, a method of it, and tell what became of them."""
     from tokret.indexes import Index, Interrupted
+    from tokret.indexes.store import Store
 
     began = time.monotonic()
+    version = Store(path).version()
     with Index.open(path) as index, Interrupts(talk) as stop:
         try:
             with ProgressView(talk, reading.stats) as view:
@@ -101,7 +103,8 @@ def write(
         except InputError as error:
             raise reading.located(error) from error
         except (Interrupted, KeyboardInterrupt):
-            return stopped(talk, stop.status, f"Nothing was changed. To try again: {again(talk)}")
+            told = f"Nothing was changed. To try again: {again(talk)}"
+            return stopped(talk, stop.status, told, committed=Store(path).version() > version)
         total = len(index)
     seconds = time.monotonic() - began
     talk.result(

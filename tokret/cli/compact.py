@@ -26,8 +26,10 @@ def run(
 ) -> int:
     """Free the space of deleted documents and join small segments, in one commit."""
     from tokret.indexes import Index
+    from tokret.indexes.store import Store
 
     began = time.monotonic()
+    version = Store(path).version()
     with Index.open(path) as index, Interrupts(talk) as stop:
 
         def report(step: str, done: int, total: int) -> None:
@@ -39,7 +41,8 @@ def run(
             with ProgressView(talk, unit="bytes") as view:
                 done = index.compact(force=force, max_memory=max_memory, progress=report)
         except KeyboardInterrupt:
-            return stopped(talk, stop.status, f"Nothing was changed. To try again: {again(talk)}")
+            told = f"Nothing was changed. To try again: {again(talk)}"
+            return stopped(talk, stop.status, told, committed=Store(path).version() > version)
         deleted = index.info()["deleted"]
     seconds = round(time.monotonic() - began, 3)
     talk.result({"index": str(path), **vars(done), "deleted": deleted, "seconds": seconds})

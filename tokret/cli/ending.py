@@ -19,10 +19,15 @@ def again(talk: Talk, without: tuple[str, ...] = ("--restart",)) -> str:
     return shlex.join(["tokret", *(word for word in talk.argv if word not in without)])
 
 
-def stopped(talk: Talk, status: int, message: str) -> int:
-    """Tell what a stopped command left behind, and pass its status on."""
-    talk.warn(f"Stopped. {message}")
-    talk.result({"stopped": True, "exit_code": status, "resume": again(talk)})
+def stopped(talk: Talk, status: int, message: str, *, committed: bool = False) -> int:
+    """Tell what a stopped command left behind, and pass its status on.
+
+    ``committed`` says that the signal came too late, and nothing is left to be done.
+    """
+    told = "The work was done and committed before." if committed else message
+    talk.warn(f"Stopped. {told}")
+    resume = None if committed else again(talk)
+    talk.result({"stopped": True, "exit_code": status, "resume": resume})
     return status
 
 

@@ -50,7 +50,7 @@ def explained(error: BaseException) -> tuple[int, str]:
         return error.exit_code, message
     if isinstance(error, KeyboardInterrupt | typer.Abort):  # Abort: at a question
         return CTRL_C, "Interrupted."
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _out_of_memory(error):
         detail = f" ({error})" if str(error) else ""
         return RESOURCES, f"Out of memory{detail}. Close other programs, or work in smaller parts."
     if isinstance(error, OSError):
@@ -64,3 +64,12 @@ def explained(error: BaseException) -> tuple[int, str]:
         f"This is a bug in tokret: {kind}: {error}. "
         "TOKRET_DEBUG=1 shows where; please report it with that traceback."
     )
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether a library's own error says that memory did not suffice."""
+    if not isinstance(error, RuntimeError):
+        return False
+    from tokret.encoders.memory import out_of_memory
+
+    return out_of_memory(error)

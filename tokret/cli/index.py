@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,7 +31,7 @@ from tokret.cli.interrupts import Interrupts
 from tokret.cli.options import DryRun, MaxMemory, Model, complete_backend
 from tokret.cli.progress import ProgressView
 from tokret.cli.talk import Talk
-from tokret.errors import InputError, UsageError
+from tokret.errors import IndexStateError, InputError, UsageError
 
 PASSAGES = ("long", "max_tokens", "overlap")
 
@@ -113,6 +114,7 @@ def run(
         tell_estimate(talk, reading, out, given, max_memory, encoder=encoder, **plan)
         return 0
     began = time.monotonic()
+    version = _version(out)
     with Interrupts(talk) as stop:
         try:
             with ProgressView(talk, reading.stats) as view:
@@ -133,7 +135,8 @@ def run(
         except InputError as error:
             raise reading.located(error) from error
         except (Interrupted, KeyboardInterrupt):
-            return stopped(talk, stop.status, f"To go on: {again(talk)}")
+            committed = _version(out) > version
+            return stopped(talk, stop.status, f"To go on: {again(talk)}", committed=committed)
     seconds = time.monotonic() - began
     talk.result(
         {
@@ -158,6 +161,15 @@ def asked_of(file: str | None) -> list[str] | None:
     from tokret.collections import read_queries
 
     return [query.text for query in read_queries(file)]
+
+
+def _version(path: Path) -> int:
+    """Version that is there; 0 where there is none that can be told."""
+    from tokret.indexes.store import Store
+
+    with suppress(IndexStateError):
+        return Store(path).version()
+    return 0
 
 
 def _check_passages(talk: Talk, backend: str, encoder: str, asked: dict[str, Any]) -> None:

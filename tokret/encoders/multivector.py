@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tokret.encoders.base import Encoded, Identity, Spans, encoders
+from tokret.encoders.memory import out_of_memory
 from tokret.encoders.model_files import (
     WEIGHTS,
     XTR_DENSE,
@@ -153,7 +154,7 @@ class MultiVector(Spec):
         try:
             return self._forward(texts, task)
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if len(texts) == 1:
                 raise ResourceError(
@@ -298,9 +299,3 @@ def _readable(texts: Sequence[str]) -> list[str]:
         if not isinstance(text, str):
             raise InputError(f"Text {i} is {type(text).__name__}; texts must be str.")
     return [_SURROGATES.sub("\ufffd", text) for text in texts]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or bool(
-        re.search(r"out of memory|can't allocate memory|not enough memory", str(error))
-    )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tokret.encoders.base import Encoder, Spans
+from tokret.encoders.memory import Sparing
 from tokret.encoders.passages import split
 from tokret.errors import InputError, TokretError, UsageError
 from tokret.fields import MAX_NAMES
@@ -117,6 +118,7 @@ class Ingest:
         self._places: dict[str, int] = {}  # the same, the other way round
         self._segments: list[Segment] = []  # the sealed ones, opened
         self._names: set[str] = set()  # of fields
+        self._sparing: Sparing | None = None
         if self.before is not None:
             self._names.update(*(segment.fields.names for segment in self.before.segments))
 
@@ -305,13 +307,17 @@ class Ingest:
             cut |= [len(ranges) > 1 for ranges in spans]
             spans = [ranges[:1] for ranges in spans]
         passages = [(t, int(a), int(b)) for t, ranges in enumerate(spans) for a, b in ranges]
+        if self._sparing is None or self._sparing.encoder is not encoder:
+            self._sparing = Sparing(encoder)
         for chunk in _bounded(passages):
-            encoded = encoder.encode_documents([texts[t][a:b] for t, a, b in chunk])
-            starts = np.repeat([a for _, a, _ in chunk], np.diff(encoded.tokens.offsets))
-            places = encoded.spans + starts[:, None].astype(np.int32)
-            self._append(writer, encoded.tokens, places, encoded.token_ids)
-            for (t, _, _), truncated in zip(chunk, encoded.truncated, strict=True):
-                cut[t] |= truncated
+            rest = iter(chunk)
+            for encoded in self._sparing.encode([texts[t][a:b] for t, a, b in chunk]):
+                part = list(islice(rest, len(encoded.tokens)))
+                starts = np.repeat([a for _, a, _ in part], np.diff(encoded.tokens.offsets))
+                places = encoded.spans + starts[:, None].astype(np.int32)
+                self._append(writer, encoded.tokens, places, encoded.token_ids)
+                for (t, _, _), truncated in zip(part, encoded.truncated, strict=True):
+                    cut[t] |= truncated
         self.added.truncated += int(cut.sum())
         return spans
 
