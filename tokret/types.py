@@ -91,7 +91,10 @@ class Match(NamedTuple):
     """A query token and the passage token that answers it best.
 
     Character ranges point into the query and into the document's contents; a token
-    that stands for no text, such as [CLS], has an empty range.
+    that stands for no text, such as [CLS], has an empty range. The similarity is that of
+    words, of stored vectors, or of codes (``by``). ``first_stage`` says of an index that first
+    looks at the cells nearest to each query token whether it ``measured`` a token of the
+    document there or ``imputed`` a similarity; None where there is no such stage.
     """
 
     query_start: int
@@ -99,6 +102,8 @@ class Match(NamedTuple):
     start: int
     end: int
     similarity: float
+    by: Literal["words", "vectors", "codes"] = "vectors"
+    first_stage: Literal["measured", "imputed"] | None = None
 
 
 def rising(numbers: NDArray[Any], step: int = 0) -> bool:

@@ -130,3 +130,18 @@ def test_a_dry_run_says_the_ceiling(tokret, tmp_path, write):
     assert "codes at most 1.0 GiB" in " ".join(tokret("index", corpus, *options).stdout.split())
     told = json.loads(tokret("index", corpus, *options, "--json").stdout)
     assert told["max_memory"] == 2**30
+
+
+def test_a_hit_is_explained_word_by_word(tokret, made):
+    folder, stores = made
+    result = tokret("search", folder, "word3 word7", "-k", "1", "--explain")
+    assert result.exit_code == 0, result.stderr
+    by = "vectors" if stores else "codes"
+    lines = [line.split() for line in result.stdout.splitlines() if f"by {by}" in line]
+    assert [line[0] for line in lines] == ["word3", "word7"]
+    assert all(
+        line[-3:] in (["measured", "at", "first"], ["imputed", "at", "first"]) for line in lines
+    )
+    for wrong in (["--queries", "-"], ["word3", "-f", "trec"]):
+        refused = tokret("search", folder, "--explain", *wrong)
+        assert refused.exit_code == 2 and "--explain is for one TEXT" in refused.stderr

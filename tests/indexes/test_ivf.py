@@ -305,11 +305,35 @@ def test_documents_of_several_passages_score_as_their_best(tmp_path, toy):
         assert {hit.doc_id for hit in want if hit.score > kept + 0.2} <= found
     matches = index.explain("word1 word7", "d000")
     assert len(matches) == 2 and all(match.similarity <= 1.1 for match in matches)
+    assert all(match.by == "codes" for match in matches)
+    assert all(match.by == "vectors" for match in exact.explain("word1 word7", "d000"))
     assert index.document("d000").text == docs[0][1]
     first, one = [Hit("d000", 1.0)], np.ones(1, np.float32)
     other = Certificate(np.zeros(1), 9.0)  # its other passages were not read
     bounded = certified(index._state, first, np.array([0]), one, other)
     assert bounded.bounds == [(1.0, 9.0)] and bounded.proven == 0
+
+
+@pytest.mark.parametrize("store", ["none", "fp16"])
+def test_an_explanation_tells_codes_from_vectors_and_what_the_first_stage_sees(
+    tmp_path, toy, store
+):
+    texts = [f"word{i} word{i + 1} word{i + 2} word{i + 3} and more words" for i in range(120)]
+    index = Index.create(tmp_path / "i", encoder="toy", backend=f'ivf(bits=4, store="{store}")')
+    index.add([(f"d{i:03}", text) for i, text in enumerate(texts)])
+    index.add([("late", "word5 that waits to be coded")])
+    assert sorted(kinds(index)) == [KIND, "tokens"]
+    query, doc_id = "word5 elsewhere", "d004"
+    narrow = Index.open(index.path, tune={"nprobe": 1})
+    by = "codes" if store == "none" else "vectors"
+    text = index.document(doc_id).text
+    seen, missed = narrow.explain(query, doc_id)
+    assert (seen.by, seen.first_stage) == (by, "measured")
+    assert text[seen.start : seen.end] == "word5" and seen.similarity == pytest.approx(1, abs=0.1)
+    assert (missed.by, missed.first_stage) == (by, "imputed")
+    wide = Index.open(index.path, tune={"nprobe": 65_536}).explain(query, doc_id)
+    assert [match.first_stage for match in wide] == ["measured", "measured"]
+    assert [(m.by, m.first_stage) for m in index.explain("word5", "late")] == [("vectors", None)]
 
 
 def test_empty_documents_are_kept_and_never_found(tmp_path, vectors, queries):

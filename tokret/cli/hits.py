@@ -62,13 +62,17 @@ def explained(index: Index, query: str, hit: Hit) -> list[Match]:
 
 
 def hit_lines(
-    console: Console, index: Index, query: str, rank: int, hit: Hit
+    console: Console, index: Index, query: str, rank: int, hit: Hit, explain: bool = False
 ) -> list[RenderableType]:
-    """Lay out one hit: rank, id and score; how the document begins; what answers the query."""
+    """Lay out one hit: rank, id and score; how the document begins; what answers the query.
+
+    ``explain`` adds each word of the query, what answers it, and how that was found.
+    """
     from rich.padding import Padding
     from rich.text import Text
 
-    found = marks(hit.text, explained(index, query, hit), hit.start)
+    matches = explained(index, query, hit)
+    found = marks(hit.text, matches, hit.start)
     head = Text(f"{rank:>3}. ", "bold").append(escaped(hit.doc_id), "bold")
     head.append(f"  {hit.score:.4f}", "not bold dim")
     start, end = window(hit.text, found)
@@ -78,7 +82,25 @@ def hit_lines(
         begins = found if hit.start == 0 else []
         opening = cut(console, document, begins, 0, _words(document, OPENING))
         body = Text("\n").join([opening, body])
-    return [head, Padding(body, (0, 2, 1, 5), expand=False)]
+    if not explain:
+        return [head, Padding(body, (0, 2, 1, 5), expand=False)]
+    answers = answered(query, index.document(hit.doc_id).text, matches)
+    return [head, Padding(body, (0, 2, 0, 5)), Padding(answers, (0, 2, 1, 5), expand=False)]
+
+
+def answered(query: str, text: str, matches: Sequence[Match]) -> RenderableType:
+    """Tabulate query tokens, the tokens that answer them, similarities, how they were found."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for m in matches:
+        stage = f", {m.first_stage} at first" if m.first_stage else ""
+        asked = escaped(query[m.query_start : m.query_end])
+        answer = escaped(text[m.start : m.end])
+        cells = (asked, answer, f"{m.similarity:.3f}", f"by {m.by}{stage}")
+        table.add_row(*map(Text, cells))
+    return table
 
 
 def marks(text: str, matches: Sequence[Match], start: int = 0) -> list[Mark]:

@@ -77,6 +77,10 @@ def run(
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every stored vector (ivf with store).")
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Show for each word of TEXT what answers it in a hit."),
+    ] = False,
     allow_model_mismatch: Annotated[
         bool,
         typer.Option("--allow-model-mismatch", help="Search even with another model."),
@@ -89,6 +93,8 @@ def run(
     if str(run_file) == "-" and talk.json:
         raise UsageError("--run - and --json both want standard output; give one of them.")
     check_folder(run_file)
+    if explain and (text is None or format not in (None, "table") or run_file is not None):
+        raise UsageError("--explain is for one TEXT and a table; --json holds matches by itself.")
     asked = _asked(text, queries, query_vectors, query_lengths)
     many = text is None
     k = k if k is not None else 1000 if many else 10
@@ -145,7 +151,7 @@ def run(
             facts["seconds"] = round(seconds, 6)
             _object(talk, index, {**facts, "any_model": allow_model_mismatch}, results)
         elif form == "table":
-            _table(talk, index, results, many)
+            _table(talk, index, results, many, explain)
             talk.say(
                 f"{counted(sum(map(len, found)), 'hit')} in {counted(len(index), 'document')}, "
                 f"{seconds * 1000:,.0f} ms"
@@ -257,7 +263,9 @@ def _object(
     talk.result({**facts, "queries": rows})
 
 
-def _table(talk: Talk, index: Index, results: list[tuple[Query, list[Hit]]], many: bool) -> None:
+def _table(
+    talk: Talk, index: Index, results: list[tuple[Query, list[Hit]]], many: bool, explain: bool
+) -> None:
     from rich.text import Text
 
     from tokret.cli.hits import hit_lines
@@ -266,6 +274,6 @@ def _table(talk: Talk, index: Index, results: list[tuple[Query, list[Hit]]], man
         if many:
             talk.show(Text(f"{escaped(query.query_id)}  {escaped(query.text)}", "bold"))
         for rank, hit in enumerate(hits, 1):
-            talk.show(*hit_lines(talk.out, index, query.text, rank, hit))
+            talk.show(*hit_lines(talk.out, index, query.text, rank, hit, explain))
         if not hits:
             talk.say("Nothing was found.")

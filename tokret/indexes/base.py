@@ -110,6 +110,18 @@ class Checker(Protocol):
 
 
 @runtime_checkable
+class Staged(Protocol):
+    """A searcher that compares only a part of a document at first, or codes of it."""
+
+    def staged(self, query: Floats, passages: Ints) -> tuple[bool, Mask | None]:
+        """Whether similarities to passages, all of one document, are those of codes.
+
+        And for which query tokens [Q] the first stage measures one; None without such a stage.
+        """
+        ...
+
+
+@runtime_checkable
 class Measured(Protocol):
     """A searcher that knows what efforts of searching were measured to bring."""
 

@@ -105,7 +105,7 @@ class Bm25(Spec):
         """The words of the text that share a stem with a word of the query."""
         asked = {stem: word.span() for word, stem in self._stems(query)}
         return [
-            Match(*asked[stem], *word.span(), 1.0)
+            Match(*asked[stem], *word.span(), 1.0, "words")
             for word, stem in self._stems(text)
             if stem in asked
         ]

@@ -28,6 +28,7 @@ from tokret.indexes.base import (
     Measured,
     Report,
     Request,
+    Staged,
     Terms,
     backends,
     checked_memory,
@@ -48,6 +49,8 @@ from tokret.indexes.view import View, backend_of, best_documents, certified
 from tokret.locks import Lock
 from tokret.scoring import MaxSim, Scorer, scorers
 from tokret.types import Document, Hits, Match
+
+FIRST_STAGE: tuple[Literal["imputed"], Literal["measured"]] = ("imputed", "measured")
 
 
 def encoder_for(encoder: str | Encoder | None, backend: Backend) -> Encoder | None:
@@ -482,8 +485,9 @@ class Index:
         """For each query token, the token of the document that answers it best.
 
         Character ranges point into ``query`` and into ``document(doc_id)``. On a lexical
-        index, the words that query and document share. Raises UsageError for an id that
-        is not there.
+        index, the words that query and document share. A match says whether its similarity is
+        that of codes or of vectors, and whether the first stage of a search sees it. Raises
+        UsageError for an id that is not there.
         """
         view = self._state
         s, d = self._find(view, doc_id)
@@ -502,9 +506,14 @@ class Index:
         spans = segment.map("token_spans")[start : start + len(vectors)]
         sims = encoded.tokens[0] @ vectors.T
         best = sims.argmax(axis=1)
+        coded, seen = False, None
+        if isinstance(view.searcher, Staged):
+            coded, seen = view.searcher.staged(encoded.tokens[0], np.arange(first, last) + base)
+        by: Literal["codes", "vectors"] = "codes" if coded else "vectors"
+        stages = [None] * len(best) if seen is None else [FIRST_STAGE[bool(one)] for one in seen]
         return [
-            Match(int(a), int(b), int(spans[t, 0]), int(spans[t, 1]), float(sims[q, t]))
-            for q, ((a, b), t) in enumerate(zip(encoded.spans, best, strict=True))
+            Match(int(a), int(b), int(spans[t, 0]), int(spans[t, 1]), float(sims[q, t]), by, stage)
+            for q, ((a, b), t, stage) in enumerate(zip(encoded.spans, best, stages, strict=True))
         ]
 
     def _text_encoder(self) -> Encoder | None:

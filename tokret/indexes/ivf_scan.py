@@ -150,6 +150,18 @@ class Scan:
             cells[mine] = segment.cell_offsets[at + 1] - segment.cell_offsets[at]
         return tokens, cells
 
+    def cells_of(self, passages: Ints) -> Ints:
+        """The cells of passages, end to end."""
+        found = [np.empty(0, np.int64)]
+        for first, segment, _ in self.coded:
+            for at in (
+                passages[(passages >= first) & (passages < first + segment.segment.passages)]
+                - first
+            ):
+                held = segment.cells[segment.cell_offsets[at] : segment.cell_offsets[at + 1]]
+                found.append(held.astype(np.int64))
+        return np.concatenate(found)
+
     def work(self, found: Candidates, counts: Ints) -> list[Work]:
         """What it takes to gather candidates and to read the first ``counts`` of them."""
         tokens, cells = self.sizes(found.passages)

@@ -339,6 +339,24 @@ class IvfSearcher:
             raise IndexCorruptError(f"{segment.path}: the index has no codebook.")
         return book.vectors(open_coded(segment, book).rows(place, book))
 
+    def staged(self, query: Floats, passages: Ints) -> tuple[bool, Mask | None]:
+        """Whether similarities to passages of one document are those of codes.
+
+        And for which query tokens [Q] one of the nearest cells, as many as a search for ten
+        documents looks in, holds a token of it.
+        """
+        s = int(np.searchsorted(self._first, passages[0], side="right")) - 1
+        scan = self.scan
+        if scan is None or all(first != self._first[s] for first, _, _ in scan.coded):
+            return False, None
+        asked, effort = scan.ask(query), self.effort(Target())
+        scored = stages.score_cells(
+            scan.book.coding, asked.codes, asked.scales, effort.nprobe, scan.reach(query)
+        )
+        near = np.isin(scored.nearest, scan.cells_of(passages))
+        reached: Mask = np.logical_or.reduce(near, axis=1)
+        return self._stored[s] is None, reached
+
     def check(self) -> None:
         """Read every code, and hold postings to the cells that they list."""
         if self.scan is not None:
