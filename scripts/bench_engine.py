@@ -372,8 +372,7 @@ def timed(
         "cpu_ms": round(1000 * cpu / len(asked) / repeats, 3),
         "major_faults": resource.getrusage(resource.RUSAGE_SELF).ru_majflt - faults,
         "stage_ms": {
-            name: round(1000 * s / len(asked) / repeats, 4)
-            for name, s in seconds.items()
+            name: round(1000 * s / len(asked) / repeats, 4) for name, s in seconds.items()
         },
         "found": found,
     }

@@ -18,6 +18,7 @@ updates, deletes, compacts and changes the model, and
 step there is. After each the index is compared with a model of its contents, document by
 document: ids, texts, metadata, vectors, answers; then the next writer must be able to write,
 full verification must pass and no file may be left over. Exit status 1 if anything was lost.
+Figures go into FILE, in the place of those of the same kinds.
 """
 
 import argparse
@@ -148,12 +149,11 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=list(KINDS), choices=list(KINDS))
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=args.folder))
-    record: dict[str, Any] = {
-        "command": f"python scripts/crash_test.py --runs {args.runs} --seed {args.seed}",
-        "environment": environment(),
-        "backends": [BACKENDS[name] for name in args.backend],
-        "kinds": {},
-    }
+    record: dict[str, Any] = {"kinds": {}}
+    if args.json and args.json.exists():
+        record = json.loads(args.json.read_text())
+    record["environment"] = environment()
+    record["backends"] = [BACKENDS[name] for name in args.backend]
     lost = 0
     try:
         benches = [Bench(folder, name) for name in args.backend]
@@ -169,7 +169,9 @@ def main() -> int:
                         bad.append(f"{bench.backend}, {told}, {ended}: {'; '.join(wrong)}")
                         print(f"LOST {bad[-1]}", file=sys.stderr)
             count, lost = sum(ends.values()), lost + len(bad)
+            words = f"--runs {args.runs} --seed {args.seed} --only {kind}"
             record["kinds"][kind] = {
+                "command": f"python scripts/crash_test.py {words}",
                 "injected": count,
                 "survived": count - len(bad),
                 "lost": len(bad),
@@ -181,6 +183,10 @@ def main() -> int:
     finally:
         shutil.rmtree(folder)
     if args.json:
+        kinds = record["kinds"].values()
+        record["total"] = {
+            name: sum(kind[name] for kind in kinds) for name in ("injected", "survived", "lost")
+        }
         args.json.write_text(json.dumps(record, indent=1) + "\n")
     return 1 if lost else 0
 

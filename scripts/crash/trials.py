@@ -13,6 +13,7 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -50,6 +51,7 @@ def in_child(
     work: Callable[[Callable[..., None]], None], during: Callable[[int], None] = lambda pid: None
 ) -> Outcome:
     """Run ``work`` in a fork of this process; it is given a way to tell what it has done."""
+    free_of_shared_locks()
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside idle threads
@@ -72,6 +74,14 @@ def in_child(
         for name, value in one.items():
             setattr(outcome, name, value)
     return outcome
+
+
+def free_of_shared_locks() -> None:
+    """Give tqdm, which bm25s calls, a lock of this process: the killed do not give theirs back."""
+    with contextlib.suppress(ImportError):
+        from tqdm import tqdm
+
+        tqdm.set_lock(threading.RLock())
 
 
 def changed(
