@@ -420,7 +420,8 @@ class Index:
 
         Of an ivf index one may ask for a ``recall`` of the exact best, for the best that takes
         ``budget_ms`` of one thread, or for the ``exact`` answer (of stored vectors): the first
-        two by what was measured when it was built. With ``certify`` the hits say between which
+        two by what was measured when it was built, and the second by how fast this machine is
+        found to be when it is first asked for. With ``certify`` the hits say between which
         bounds they lie and how many are proven. Raises UsageError for k < 1, for a scorer
         that the backend does not have, and for a filter that cannot be read or never passes.
         """
