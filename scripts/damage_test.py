@@ -1,7 +1,7 @@
 """Damage real indexes in thousands of ways, and see that nothing false is answered.
 
     python scripts/damage_test.py [--mutations 10000] [--seed 0] [--kinds exact-fp16,bm25]
-        [--jobs 1] [--json] [--out FILE]
+        [--jobs 1] [--minutes M] [--json] [--out FILE]
 
 Two thirds of the damages are accidents (flipped bits, bytes written over, files cut, grown,
 swapped, missing, of an earlier version, links, devices, JSON that misleads parsers); one third
@@ -139,8 +139,8 @@ class Figures:
     indexes: set[str] = field(default_factory=set)
 
 
-def run(numbers: range, seed: int, kinds: list[str], folder: Path) -> Figures:
-    """Damage copies of the samples, each by the chance of its number."""
+def run(numbers: range, seed: int, kinds: list[str], folder: Path, end: float) -> Figures:
+    """Damage copies of the samples, each by the chance of its number, until ``end``."""
     made = {name: path for name in kinds if (path := samples.make(folder, name)) is not None}
     child, figures = Child(), Figures(indexes=set(made))
     whole = {}
@@ -149,6 +149,9 @@ def run(numbers: range, seed: int, kinds: list[str], folder: Path) -> Figures:
         whole[name] = needed(path), child.ask(folder / "case")
         shutil.rmtree(folder / "case")
     for i in numbers:
+        if time.monotonic() > end:
+            break
+        figures.counts["injected"] += 1
         if i % 500 == 0:
             print(i, {key: figures.counts[key] for key in FAULTS}, file=sys.stderr)
         rng = random.Random(f"{seed}/{i}")
@@ -173,14 +176,16 @@ def run(numbers: range, seed: int, kinds: list[str], folder: Path) -> Figures:
     return figures
 
 
-def merged(count: int, parts: list[Figures]) -> dict[str, Any]:
+def merged(parts: list[Figures]) -> dict[str, Any]:
     """The figures of all jobs, JSON-able."""
     counts = sum((part.counts for part in parts), Counter())
     names = sorted({name for part in parts for name in part.table})
     tables = {n: sum((part.table.get(n, Counter()) for part in parts), Counter()) for n in names}
     return {
-        "injected": count,
-        **{key: counts[key] for key in ("accidents", "attacks", "found", "harmless", "refused")},
+        **{
+            key: counts[key]
+            for key in ("injected", "accidents", "attacks", "found", "harmless", "refused")
+        },
         **{key: counts[key] for key in FAULTS},
         "quick": {k: counts[f"quick {k}"] for k in ("refused", "same", "other")},
         "indexes": sorted(set().union(*(part.indexes for part in parts))),
@@ -222,6 +227,7 @@ def main() -> int:
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(samples.KINDS))
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop then, and say so")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path)
@@ -238,7 +244,7 @@ def main() -> int:
             )
             for job in range(args.jobs)
         ]
-        result = merged(args.mutations, [task.result() for task in tasks])
+        result = merged([task.result() for task in tasks])
     command = f"python scripts/damage_test.py --mutations {args.mutations} --seed {args.seed}"
     record = {
         "command": command,

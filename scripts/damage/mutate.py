@@ -57,7 +57,8 @@ RAW = [  # JSON that could mislead a parser, in place of a description
 def files(root: Path) -> list[Path]:
     """All files of an index that hold data."""
     skip = {"writer.lock", "writer.json"}
-    return sorted(p for p in root.rglob("*") if p.is_file() and p.name not in skip)
+    found = (p for p in root.rglob("*") if p.is_file() and p.name not in skip)
+    return sorted(found, key=lambda p: (p.name[:8], p.stat().st_size))  # folders have chance names
 
 
 def own(path: Path) -> bytearray:

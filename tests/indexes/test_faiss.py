@@ -157,6 +157,35 @@ def test_every_factory_leaves_out_what_is_deleted_or_not_allowed(factory, tmp_pa
     assert index.search(vectors[10], 1)[0].doc_id == "d10"
 
 
+@pytest.mark.parametrize(
+    ("factory", "number"), [("PQ4x4fs", "bbs"), ("PQ4x4fs", "M2"), ("RaBitQ4", "nb_bits")]
+)
+def test_an_index_whose_numbers_lie_is_refused_before_it_is_searched(factory, number):
+    rows = np.concatenate(passages(300, seed=2))
+    index = faiss_index.empty(factory, H)
+    faiss_index.train(index, rows, seed=0)
+    faiss_index.add(index, rows)
+    holder = index.rabitq if number == "nb_bits" else index
+    setattr(holder, number, 2 * getattr(holder, number))
+    data = faiss_index.to_bytes(index)
+    with pytest.raises(IndexCorruptError, match="x: "):
+        faiss_index.from_bytes(data, factory, H, len(rows), "x")
+
+
+def test_faiss_reads_no_array_that_its_bytes_cannot_hold_and_keeps_its_own_limits():
+    rows = np.concatenate(passages(300, seed=2))
+    index = faiss_index.empty("SQ8", H)
+    faiss_index.train(index, rows, seed=0)
+    faiss_index.add(index, rows)
+    data = faiss_index.to_bytes(index)
+    before = faiss.get_deserialization_vector_byte_limit()
+    place = data.tobytes().index(np.int64(len(rows) * H).tobytes())  # how many codes there are
+    data[place : place + 8] = np.frombuffer(np.int64(1 << 40).tobytes(), np.uint8)
+    with pytest.raises(IndexCorruptError, match="cannot read it"):
+        faiss_index.from_bytes(data, "SQ8", H, len(rows), "x")
+    assert faiss.get_deserialization_vector_byte_limit() == before
+
+
 @pytest.mark.parametrize("factory", EVERY)
 def test_what_is_cut_off_and_added_again_is_found_as_before(factory):
     rows = np.concatenate(passages(300, seed=2))

@@ -21,6 +21,7 @@ from typing import Any
 
 from tokret.errors import IndexCorruptError, MissingExtraError, ResourceError, UsageError
 from tokret.indexes.files import Array
+from tokret.locks import Lock
 from tokret.types import Floats, Ints
 
 FACTORY = re.compile(
@@ -35,6 +36,10 @@ SAMPLE = 64  # training vectors for each centroid
 SAMPLE_LEAST = 65_536  # what a codebook of 8 bits is trained on at most
 HEADER = struct.Struct("<4siqqq?i")  # type, width, vectors, two unused, trained, metric
 DEVICE = re.compile(r"cpu|cuda(:(\d{1,2}))?")
+CHANGING = frozenset(  # numbers of an index that training, adding and searching change
+    {"is_trained", "nprobe", "ntotal", "ntotal2", "this", "thisown", "verbose"}
+)
+_READING = Lock()
 DEVICE_MOST = 2048  # tokens that faiss finds on a GPU
 
 _orphaned = False  # in a forked child: the threads that faiss believes to have are its parent's
@@ -178,8 +183,9 @@ def from_bytes(data: Array, factory: str, width: int, count: int, where: object)
             f"{faiss.__version__} would write; build the index anew."
         )
     try:
-        index = faiss.deserialize_index(data)
-    except RuntimeError as error:
+        with _limits(len(data)):
+            index = faiss.deserialize_index(data)
+    except (RuntimeError, MemoryError) as error:
         raise IndexCorruptError(
             f"{where}: faiss {faiss.__version__} cannot read it: {_said(error)}"
         ) from error
@@ -276,37 +282,95 @@ def _transforms(index: Any) -> list[Any]:  # noqa: ANN401
 
 
 def _form(index: Any) -> tuple[object, ...]:  # noqa: ANN401
-    """What must be the same in an index that was read as in one newly made."""
+    """What must be the same in an index that was read as in one newly made.
+
+    Every whole number and switch of its parts, but those of what was trained and added:
+    faiss believes those that say how long its arrays are.
+    """
     faiss, base = library(), _base(index)
-    form: list[object] = [(type(t).__name__, t.d_in, t.d_out) for t in _transforms(index)]
-    form += [type(index).__name__, type(base).__name__, base.d, base.metric_type]
-    for name in ("code_size", "nlist", "M2", "bbs", "by_residual"):
-        form.append(getattr(base, name, None))
-    if hasattr(base, "pq"):
-        pq = base.pq
-        form += [pq.d, pq.M, pq.nbits, pq.centroids.size()]
-    if hasattr(base, "sq"):
-        form += [base.sq.d, base.sq.qtype, base.sq.code_size]
+    parts = [*_transforms(index), index, base]
+    parts += [getattr(base, name) for name in ("pq", "sq", "rabitq") if hasattr(base, name)]
     if isinstance(base, faiss.IndexIVF):
-        lists = faiss.downcast_InvertedLists(base.invlists)
-        form += [type(lists).__name__, lists.nlist, lists.code_size]
-        quantizer = faiss.downcast_index(base.quantizer)
-        form += [type(quantizer).__name__, quantizer.d, quantizer.metric_type]
+        parts.append(faiss.downcast_InvertedLists(base.invlists))
+        parts.append(faiss.downcast_index(base.quantizer))
+    form: list[object] = [(type(part).__name__, _numbers(part)) for part in parts]
+    if hasattr(base, "pq"):
+        form.append(base.pq.centroids.size())
     return tuple(form)
+
+
+def _numbers(part: Any) -> dict[str, int]:  # noqa: ANN401
+    found = {}
+    for name in dir(part):
+        if not name.startswith("_") and name not in CHANGING:
+            value = getattr(part, name)
+            if isinstance(value, int):
+                found[name] = int(value)
+    return found
 
 
 def _held(index: Any) -> int:  # noqa: ANN401
     """How many vectors its parts really hold; -1 where they do not agree."""
     faiss, base = library(), _base(index)
     counts = {int(index.ntotal), int(base.ntotal)}
+    if not _arrays_fit(index):
+        return -1
     if isinstance(base, faiss.IndexIVF):
         quantizer = faiss.downcast_index(base.quantizer)
         if quantizer.ntotal != base.nlist or quantizer.codes.size() != 4 * base.d * base.nlist:
             return -1
         counts.add(sum(base.invlists.list_size(i) for i in range(base.nlist)))
+    elif isinstance(base, faiss.IndexFastScan):
+        if base.ntotal2 != -(-base.ntotal // base.bbs) * base.bbs:
+            return -1
+        if base.codes.size() < base.ntotal2 * max(base.code_size, base.M2 // 2):
+            return -1
     elif isinstance(base, faiss.IndexFlatCodes):
         counts.add(base.codes.size() // base.code_size)
     return counts.pop() if len(counts) == 1 else -1
+
+
+def _arrays_fit(index: Any) -> bool:  # noqa: ANN401
+    """Whether what was learnt has as many numbers as its use reads."""
+    faiss, base = library(), _base(index)
+    for transform in _transforms(index):
+        if isinstance(transform, faiss.LinearTransform) and (
+            transform.A.size() != transform.d_in * transform.d_out
+            or transform.b.size() != transform.d_out * transform.have_bias
+        ):
+            return False
+    if hasattr(base, "sq"):
+        ranged = base.sq.qtype in (
+            faiss.ScalarQuantizer.QT_8bit,
+            faiss.ScalarQuantizer.QT_6bit,
+            faiss.ScalarQuantizer.QT_4bit,
+        )
+        if base.sq.trained.size() != 2 * base.d * ranged:
+            return False
+    return not hasattr(base, "center") or bool(base.center.size() == base.d)
+
+
+@contextmanager
+def _limits(size: int) -> Iterator[None]:
+    """Let faiss read no array and no list that ``size`` bytes cannot hold.
+
+    The limits are those of the whole process, so one blob is read at a time.
+    """
+    faiss = library()
+    limits = {
+        "loop_limit": max(size, 1),
+        "vector_byte_limit": 4 * size + 4096,  # faiss divides by 4
+        "lattice_r2_limit": 1,
+    }
+    with _READING:
+        before = {name: getattr(faiss, f"get_deserialization_{name}")() for name in limits}
+        try:
+            for name, value in limits.items():
+                getattr(faiss, f"set_deserialization_{name}")(value)
+            yield
+        finally:
+            for name, value in before.items():
+                getattr(faiss, f"set_deserialization_{name}")(value)
 
 
 @contextmanager
@@ -323,6 +387,6 @@ def _refusals(verb: str) -> Iterator[None]:
         raise UsageError(f"faiss cannot {verb} these vectors: {_said(error)}") from error
 
 
-def _said(error: RuntimeError) -> str:
+def _said(error: Exception) -> str:
     """What faiss says, without where in its sources."""
     return str(error).rpartition("failed: ")[2].strip() or str(error).strip()

@@ -106,6 +106,7 @@ class SegmentWriter:
 
         Raises IndexStateError where the files are shorter than the state says.
         """
+        refuse_links(path)
         writer = cls.__new__(cls)
         writer.path, writer.kind, writer.columns = path, state["kind"], {}
         try:
@@ -277,12 +278,17 @@ class SegmentWriter:
         }
 
 
-def read_description(path: Path, entry: Mapping[str, Any]) -> dict[str, Column]:
-    """Columns of the segment in ``path``. Raises IndexCorruptError for any that is not ours."""
-    where = path / DESCRIPTION
+def refuse_links(path: Path) -> None:
+    """Refuse a segment's folder that is a link, or lies in one: IndexCorruptError."""
     for folder in (path.parent, path):
         if folder.is_symlink():
             raise IndexCorruptError(f"{folder}: a link in the place of a folder.")
+
+
+def read_description(path: Path, entry: Mapping[str, Any]) -> dict[str, Column]:
+    """Columns of the segment in ``path``. Raises IndexCorruptError for any that is not ours."""
+    where = path / DESCRIPTION
+    refuse_links(path)
     try:
         described = read_json(where, entry["bytes"], entry["sha256"])
     except FileNotFoundError:

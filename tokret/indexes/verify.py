@@ -24,7 +24,7 @@ from tokret.indexes.files import (
     to_json,
 )
 from tokret.indexes.manifest import SEGMENT_ID, Manifest
-from tokret.indexes.segment import COLUMN_NAME, read_description
+from tokret.indexes.segment import COLUMN_NAME, read_description, refuse_links
 from tokret.indexes.store import BUILD, CURRENT, REOPENINGS, Store
 
 
@@ -136,6 +136,7 @@ def _unfinished(store: Store, manifest: Manifest, mode: str) -> list[Damage]:
         ):
             raise ValueError("a segment or a column has no name of ours")
         damages = []
+        refuse_links(store.segments / writing["id"])
         for name, column in writing["columns"].items():
             file = store.segments / writing["id"] / f"{name}.bin"
             rows = [column["rows"]] + ([column["width"]] if column["width"] else [])
