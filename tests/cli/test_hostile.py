@@ -235,3 +235,14 @@ def test_an_id_of_ten_thousand_bytes_is_kept_and_found(tmp_path):
     assert ran("delete", path, doc_id)[0] == 0
     status, _, err = ran("delete", path, doc_id)
     assert status == 2 and len(err) < 400
+
+
+@pytest.mark.parametrize("doc_id", ["\x9b31m", "a\u202eb", "\x85", "\U000e0041"])
+@pytest.mark.parametrize("words", [["--run", "-"], ["--run", "-", "-f", "jsonl"], ["-f", "trec"]])
+def test_a_run_on_standard_output_holds_no_id_that_could_steer(tmp_path, doc_id, words):
+    path = made(tmp_path / "i", Document(doc_id, "cats"))
+    status, out, err = ran("search", path, "cats", *words)
+    assert (status, out) == (3, "") and harmless(err)
+    file = tmp_path / "out.jsonl"
+    assert ran("search", path, "cats", "--run", file, "-f", "jsonl")[0] == 0
+    assert json.loads(file.read_text(encoding="utf-8"))["hits"][0]["doc_id"] == doc_id
