@@ -234,15 +234,11 @@ def main() -> int:
     args = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.jobs) as pool:
+        kinds, end = args.kinds.split(","), began + 60 * args.minutes
         tasks = [
-            pool.submit(
-                run,
-                range(job, args.mutations, args.jobs),
-                args.seed,
-                args.kinds.split(","),
-                Path(folder) / str(job),
-            )
-            for job in range(args.jobs)
+            pool.submit(run, range(j, args.mutations, args.jobs), args.seed, kinds, at, end)
+            for j in range(args.jobs)
+            for at in [Path(folder) / str(j)]
         ]
         result = merged([task.result() for task in tasks])
     command = f"python scripts/damage_test.py --mutations {args.mutations} --seed {args.seed}"
