@@ -1,6 +1,7 @@
 // The core for Python. tokret/kernels/native.py checks what comes in and says what is wrong
 // with it; what is checked here again keeps every read and write within the arrays, whoever calls.
 
+#include <atomic>
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -127,7 +128,7 @@ auto array_of(std::vector<T>&& values) {
 
 // Rows of passages as an encoder takes them.
 struct Passages {
-    In<std::int8_t, 2> rows;
+    In<std::int16_t, 2> fine, along;
     In<std::uint16_t, 1> slots;
     In<std::int64_t, 1> token_offsets;
     In<std::uint16_t, 1> cells;
@@ -136,7 +137,8 @@ struct Passages {
     std::int64_t count() const { return static_cast<std::int64_t>(token_offsets.shape(0)) - 1; }
     Passage operator[](std::int64_t n) const {
         const std::int64_t first = token_offsets(n), cell = cell_offsets(n);
-        return {rows.data() + first * static_cast<std::int64_t>(rows.shape(1)),
+        return {fine.data() + first * static_cast<std::int64_t>(fine.shape(1)),
+                along.data() + first * static_cast<std::int64_t>(fine.shape(1)),
                 slots.data() + first, token_offsets(n + 1) - first, cells.data() + cell,
                 cell_offsets(n + 1) - cell};
     }
@@ -148,9 +150,9 @@ std::int64_t cut(std::int64_t n, int parts, int i) { return n * i / parts; }
 class Lattice {
   public:
     Lattice(In<std::int8_t, 2> centroids, In<std::int32_t, 1> shifts, In<std::int32_t, 1> weights,
-            In<std::uint16_t, 2> shares)
+            In<std::uint8_t, 2> shares, In<std::int32_t, 2> penalties)
         : centroids_(centroids), shifts_(shifts), weights_(weights), shares_(shares),
-          decoder_(coding()), encoder_(coding()) {}
+          penalties_(penalties), decoder_(coding()), encoder_(coding()) {}
 
     Coding coding() const {
         Coding out;
@@ -158,6 +160,7 @@ class Lattice {
         out.shifts = shifts_.data();
         out.weights = weights_.data();
         out.shares = shares_.data();
+        out.penalties = penalties_.data();
         out.centroids = centroids_.data();
         out.cells = static_cast<std::int64_t>(centroids_.shape(0));
         return out;
@@ -168,7 +171,8 @@ class Lattice {
   private:
     In<std::int8_t, 2> centroids_;
     In<std::int32_t, 1> shifts_, weights_;
-    In<std::uint16_t, 2> shares_;
+    In<std::uint8_t, 2> shares_;
+    In<std::int32_t, 2> penalties_;
     Decoder decoder_;
     Encoder encoder_;
 };
@@ -333,7 +337,7 @@ NB_MODULE(_native, m) {
 
     nb::class_<Lattice>(m, "Lattice")
         .def(nb::init<In<std::int8_t, 2>, In<std::int32_t, 1>, In<std::int32_t, 1>,
-                      In<std::uint16_t, 2>>());
+                      In<std::uint8_t, 2>, In<std::int32_t, 2>>());
 
     nb::class_<CodedSegment>(m, "CodedSegment")
         .def("__init__", [](CodedSegment* self, In<std::int64_t, 1> posting_offsets,
@@ -344,37 +348,46 @@ NB_MODULE(_native, m) {
                                     codes, code_offsets};
         });
 
-    m.def("count_symbols", [](const Lattice& lattice, In<std::int8_t, 2> rows,
+    m.def("count_symbols", [](const std::string& isa, const Lattice& lattice,
+                              In<std::int16_t, 2> fine, In<std::int16_t, 2> along,
                               In<std::uint16_t, 1> slots, In<std::int64_t, 1> token_offsets,
                               In<std::uint16_t, 1> cells, In<std::int64_t, 1> cell_offsets,
                               int threads, Out<std::int64_t, 2> counts) {
-        const Passages passages{rows, slots, token_offsets, cells, cell_offsets};
+        const Passages passages{fine, along, slots, token_offsets, cells, cell_offsets};
+        const Isa& set = isa_of(isa);
         nb::gil_scoped_release unlocked;
         std::vector<std::vector<std::int64_t>> shares(
-            static_cast<std::size_t>(threads), std::vector<std::int64_t>(CONTEXTS * SYMBOLS));
+            static_cast<std::size_t>(threads), std::vector<std::int64_t>(TABLES * SYMBOLS));
         in_threads(threads, [&](int i) {
             for (std::int64_t n = cut(passages.count(), threads, i);
                  n < cut(passages.count(), threads, i + 1); ++n)
-                count_symbols(lattice.coding(), passages[n],
+                count_symbols(set, lattice.coding(), passages[n],
                               shares[static_cast<std::size_t>(i)].data());
         });
         for (const auto& share : shares)
             for (std::size_t k = 0; k < share.size(); ++k) counts.data()[k] += share[k];
     });
 
-    m.def("encode_passages", [](const Lattice& lattice, In<std::int8_t, 2> rows,
-                                In<std::uint16_t, 1> slots, In<std::int64_t, 1> token_offsets,
+    m.def("encode_passages", [](const std::string& isa, const Lattice& lattice,
+                                In<std::int16_t, 2> fine, In<std::int16_t, 2> along,
+                              In<std::uint16_t, 1> slots, In<std::int64_t, 1> token_offsets,
                                 In<std::uint16_t, 1> cells, In<std::int64_t, 1> cell_offsets,
-                                int threads, Out<std::int64_t, 1> ends) {
-        const Passages passages{rows, slots, token_offsets, cells, cell_offsets};
+                                int threads, Out<std::int64_t, 1> ends,
+                                Out<std::int8_t, 2> rows) {
+        const Passages passages{fine, along, slots, token_offsets, cells, cell_offsets};
+        const Isa& set = isa_of(isa);
         std::vector<std::vector<std::uint8_t>> shares(static_cast<std::size_t>(threads));
+        std::atomic<bool> good{true};
         {
             nb::gil_scoped_release unlocked;
             in_threads(threads, [&](int i) {
                 auto& mine = shares[static_cast<std::size_t>(i)];
                 for (std::int64_t n = cut(passages.count(), threads, i);
                      n < cut(passages.count(), threads, i + 1); ++n) {
-                    lattice.encoder().encode(passages[n], mine);
+                    if (!lattice.encoder().encode(
+                            set, passages[n], mine,
+                            rows.data() + token_offsets(n) * lattice.coding().width))
+                        good = false;
                     ends.data()[n] = static_cast<std::int64_t>(mine.size());
                 }
             });
@@ -388,6 +401,7 @@ NB_MODULE(_native, m) {
                                         shares[static_cast<std::size_t>(i)].end());
             }
         }
+        if (!good) throw nb::value_error("a table of the codes lacks a symbol that is needed");
         return array_of(std::move(shares[0]));
     });
 

@@ -122,24 +122,28 @@ struct Lattice {
     std::mt19937 random;
     std::int64_t width;
     std::vector<std::int8_t> centroids, rows;
-    std::vector<std::int32_t> shifts, weights;
-    std::vector<std::uint16_t> shares, cells, slots, postings;
-    std::vector<std::uint8_t> bytes;
+    std::vector<std::int16_t> fine, along;
+    std::vector<std::int32_t> shifts, weights, penalties;
+    std::vector<std::uint16_t> cells, slots, postings;
+    std::vector<std::uint8_t> shares, bytes;
     std::vector<std::int64_t> tokens{0}, cell_ends{0}, code_ends{0}, posting_ends{0};
 
     Lattice(std::int64_t h, unsigned seed) : random(seed), width(h) {
         for (std::int64_t i = 0; i < CELLS * h; ++i)
             centroids.push_back(static_cast<std::int8_t>(random() % 255 - 127));
-        for (int b = 0; b < BANDS; ++b) {
+        for (std::int64_t b = 0; b < h / UNIT; ++b) {
             shifts.push_back(int(random() % 9) - 4);
             weights.push_back(int(random() % 1000) + 1);
         }
-        for (int c = 0; c < CONTEXTS; ++c) {
+        const int heads[] = {CLASSES, FORM_SYMBOLS, 3};
+        for (int c = 0; c < TABLES; ++c) {
             shares.resize(shares.size() + SYMBOLS);
-            std::uint16_t* const mine = shares.data() + c * SYMBOLS;
-            mine[ESCAPE] = 1;
-            for (int i = 1; i < STATES; ++i) ++mine[21 + random() % 20];
+            std::uint8_t* const mine = shares.data() + c * SYMBOLS;
+            if (c < CONTEXTS) mine[ESCAPE] = 1;
+            for (int i = c < CONTEXTS; i < STATES; ++i)
+                ++mine[c < CONTEXTS ? 21 + int(random() % 20) : i % heads[c - CONTEXTS]];
         }
+        for (int i = 0; i < TABLES * SYMBOLS; ++i) penalties.push_back(int(random() % 2000));
         const Encoder encoder(coding());
         std::vector<std::vector<std::uint16_t>> lists(CELLS);
         for (std::int64_t n = 0; n < PASSAGES; ++n) {
@@ -152,14 +156,16 @@ struct Lattice {
                 slots.push_back(static_cast<std::uint16_t>(random() % many));
                 const auto cell = cells[static_cast<std::size_t>(cell_ends.back() + slots.back())];
                 for (std::int64_t i = 0; i < h; ++i) {
-                    const int near = centroids[static_cast<std::size_t>(cell * h + i)];
-                    const int x = near + int(random() % 15) - 7 + (random() % 99 ? 0 : 120);
-                    rows.push_back(static_cast<std::int8_t>(std::max(-127, std::min(127, x))));
+                    const int near = FINE * centroids[static_cast<std::size_t>(cell * h + i)];
+                    const int x = near + int(random() % 900) - 450 + (random() % 99 ? 0 : 9000);
+                    fine.push_back(static_cast<std::int16_t>(std::max(-8128, std::min(8128, x))));
+                    along.push_back(static_cast<std::int16_t>(int(random() % 900) - 450));
                 }
             }
             tokens.push_back(tokens.back() + COUNTS[n]);
             cell_ends.push_back(static_cast<std::int64_t>(cells.size()));
-            encoder.encode(passage(n), bytes);
+            rows.resize(fine.size());
+            encoder.encode(*find_isa("scalar"), passage(n), bytes, rows.data() + at(tokens, n) * h);
             code_ends.push_back(static_cast<std::int64_t>(bytes.size()));
         }
         for (const auto& list : lists) {
@@ -169,12 +175,13 @@ struct Lattice {
     }
 
     Coding coding() const {
-        return {width,         shifts.data(),    weights.data(),
-                shares.data(), centroids.data(), CELLS};
+        return {width,         shifts.data(),    weights.data(), shares.data(),
+                penalties.data(), centroids.data(), CELLS};
     }
     const std::int8_t* rows_of(std::int64_t n) const { return rows.data() + at(tokens, n) * width; }
     Passage passage(std::int64_t n) const {
-        return {rows_of(n), slots.data() + at(tokens, n), COUNTS[n],
+        const auto first = static_cast<std::size_t>(at(tokens, n) * width);
+        return {fine.data() + first, along.data() + first, slots.data() + at(tokens, n), COUNTS[n],
                 cells.data() + at(cell_ends, n), at(cell_ends, n + 1) - at(cell_ends, n)};
     }
     Code code(std::int64_t n, const std::vector<std::uint8_t>& from, std::int64_t first,
@@ -233,7 +240,7 @@ bool survives(const Isa& isa, Lattice& lattice) {
         for (int flips = 0; i % 4 == 3 && flips < 3 && !wrong.empty(); ++flips)
             wrong[random() % wrong.size()] ^= static_cast<std::uint8_t>(1 << random() % 8);
         const auto size = static_cast<std::int64_t>(wrong.size());
-        wrong.resize(wrong.size() + random() % 120);  // of a next passage
+        wrong.resize(wrong.size() + random() % 250);  // of a next passage
         wrong.shrink_to_fit();
         const Code code = lattice.code(n, wrong, 0, size), other = lattice.code(n);
         const std::size_t values = static_cast<std::size_t>(code.count * lattice.width);
@@ -319,7 +326,7 @@ int main(int count, char** names) {
                             std::printf("%s is wrong: width %d, %d query tokens, dtype %d\n",
                                         names[i], int(width), int(tokens), int(dtype));
                     }
-        for (std::int64_t width : {16, 32, 128, 144, 256, 768}) {
+        for (std::int64_t width : {32, 64, 128, 160, 256, 768}) {
             const bool good = right_codes(*isa, width);
             wrong += !good;
             ++checks;

@@ -32,7 +32,15 @@ void add_wider(std::vector<const Isa*>& sets) {
     constexpr unsigned wide = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
     if ((saved & 0xe6) != 0xe6 || (b & wide) != wide) return;
     sets.push_back(&avx512);
-    if (c & bit_AVX512VNNI) sets.push_back(&avx512vnni);
+    if (!(c & bit_AVX512VNNI)) return;
+    sets.push_back(&avx512vnni);
+    static const Isa avx512vbmi = [] {
+        Isa isa = avx512vnni;
+        isa.name = "avx512vbmi";
+        isa.read_lanes = read_lanes_vbmi;
+        return isa;
+    }();
+    if (c & bit_AVX512VBMI && c & bit_AVX512VBMI2) sets.push_back(&avx512vbmi);
 }
 #elif defined(__aarch64__)
 bool has_dot_products() {

@@ -29,23 +29,45 @@ struct Block {
     float* out;            // best: [lanes], raised in place; sims: [count][lanes]
 };
 
-// A stream of entropy codes: where its next bit is, and the state of its decoder.
-struct Stream {
-    uint64_t place;
-    uint32_t state;
+constexpr int64_t CODE_LANES = 32;  // of entropy codes, whatever the instruction set
+
+// What each of a lane's 128 low states gives: its symbol, that one's share, and how far into the
+// share it is.
+struct LaneTable {
+    uint8_t share[128], beyond[128], symbol[128];
 };
 
-// One row of a passage of lattice codes, to be read from four streams (see lattice.h).
+constexpr uint8_t ESCAPED = 0x80;  // the symbol of a residual that is listed beside
+
+struct Escapes {
+    bool in_x, in_y;
+};
+
+// Lanes of entropy codes: their states, and the byte that is taken next.
+struct Lanes {
+    uint16_t states[CODE_LANES];
+    const uint8_t* next;
+};
+
+// Symbols [steps, CODE_LANES] to be read, each step by a table of its own.
+struct LaneRow {
+    Lanes* lanes;  // moved on; up to CODE_LANES bytes a step are touched, and CODE_LANES beyond
+    const LaneTable* const* tables;
+    int64_t steps;
+    uint8_t* out;
+};
+
+// A row of residuals, to which is added what a passage makes expected (see lattice.h).
 struct LatticeRow {
-    Stream* streams;              // [4], moved on
-    const uint8_t* bytes;         // up to 5 / 16 of width and 16 beyond a stream's next one are touched
-    const uint32_t* tables[6];    // of each band
-    int kind;
-    const int8_t* centroid;       // [width], what the row is predicted from,
-    const int8_t* earlier;        // with an earlier row
-    const int8_t* other;          // and that one's centroid
-    int64_t width;
-    int8_t* row;                  // [width]
+    const int8_t* centroid;  // [width]
+    const int8_t* earlier;   // with so many quarters of what it is apart from `other`
+    const int8_t* other;
+    const int8_t* earlier2;  // so many quarters of what it is apart from `other2`,
+    const int8_t* other2;
+    int part, part2;
+    bool from_expected;      // or from what is expected so far
+    int64_t width;  // a multiple of CODE_LANES
+    int8_t* row;    // [width]
 };
 
 struct Isa {
@@ -69,9 +91,12 @@ struct Isa {
                      uint8_t* out, int64_t stride);
     void (*max_bytes)(const uint8_t* table, int64_t stride, const uint16_t* cells, int64_t count,
                       uint8_t* best);
-    // Residuals into x.row, and y.row where there is one; then what was expected added to them.
-    void (*read_lattice_rows)(const LatticeRow& x, const LatticeRow* y);
+    // Whether there may be a residual that has escaped; y may be nullptr.
+    Escapes (*read_lanes)(const LaneRow& x, const LaneRow* y);
     void (*predict_lattice_row)(const LatticeRow& row);
+    // Inner products of row [width] with rows [count][width].
+    void (*dots_16)(const int16_t* row, const int16_t* rows, int64_t count, int64_t width,
+                    int32_t* out);
     // Raise best [lanes] to the greatest of sums [count][lanes], whole numbers, less norms [count];
     // where it rose, place is first + its row. The earlier of equals stays.
     void (*argbest)(const float* sums, int64_t count, int64_t lanes, const int32_t* norms,
@@ -86,6 +111,7 @@ extern const Isa scalar;
 extern const Isa avx2;
 extern const Isa avx512;
 extern const Isa avx512vnni;
+Escapes read_lanes_vbmi(const LaneRow& x, const LaneRow* y);
 #elif defined(__aarch64__)
 extern const Isa neon;
 extern const Isa neondot;

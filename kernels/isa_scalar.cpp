@@ -121,7 +121,7 @@ double spin(int64_t rounds) {
 const Isa scalar = {
     "scalar",     LANES,          4 * LANES,   2,           1,     0,           widen_halves,
     widen_codes,  best<floats>,   best<codes>, sims_floats, sims_codes, above,
-    to_bytes,     max_bytes,      read_lattice_rows, predict_lattice_row, argbest,
+    to_bytes,     max_bytes,      read_lanes,  predict_lattice_row, dots_16, argbest,
     spin<float>,  spin<int32_t>,
 };
 

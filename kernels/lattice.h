@@ -1,10 +1,9 @@
 // Passages of lattice rows as bytes: prediction within a passage, then entropy codes.
 //
-// A row is int8 [width]. It is predicted from its cell's centroid and, where that is nearer,
-// from an earlier row of the passage; what is left over is written by table-based asymmetric
-// numeral systems (Duda 2013, arXiv:1311.2540), a table a context, in STREAMS streams that are
-// read side by side. tokret/kernels/coding_reference.py is the definition; indexes/FORMAT.md says the
-// bytes.
+// A row is int8 [width]. It is predicted from its cell's centroid and up to two earlier rows of
+// the passage; what is left over is written by range variants of asymmetric numeral systems (Duda
+// 2013, arXiv:1311.2540), a table a context, in CODE_LANES lanes that are read side by side.
+// tokret/kernels/coding_reference.py is the definition; indexes/FORMAT.md says the bytes.
 
 #pragma once
 
@@ -15,24 +14,28 @@
 
 namespace tokret {
 
-constexpr int STREAMS = 4;       // each codes a quarter of the dimensions
-constexpr int UNIT = 16;         // width is a multiple of it
+constexpr int UNIT = 32;         // width is a multiple of it; a band of dimensions
 constexpr int SYMBOLS = 64;      // residuals -31..31, and ESCAPE, which is listed beside
 constexpr int ESCAPE = 63;
-constexpr int STATE_BITS = 10;
+constexpr int STATE_BITS = 7;
 constexpr int STATES = 1 << STATE_BITS;
-constexpr int CLASSES = 16;      // of the size of a row's residual, a factor of 2 in energy apart
-constexpr int BANDS = 6;         // of dimensions, ending at 1/16, 4/16, 8/16, 12/16, 14/16, 1
-constexpr int CONTEXTS = 24;
-constexpr int MOST_BACK = 255;   // rows between a row and the one that predicts it
-constexpr int MOST_APART = 65535;  // rows from one escape to the next, whose numbers are 16 bits
+constexpr int FINE = 64;         // parts of a step in which an encoder is given rows
+constexpr int ALONG = 16;        // parts of a part in which it is said what lies along a row
+constexpr int CLASSES = 32;      // of the size of a row's residual, a factor of sqrt(2) apart
+constexpr int CONTEXTS = 48;
+constexpr int SIZES = CONTEXTS, FORMS = CONTEXTS + 1, PLACES = CONTEXTS + 2;  // tables of heads
+constexpr int TABLES = CONTEXTS + 3;
+constexpr int SECONDS = 5;       // ways of a second row, or none
+constexpr int FORM_SYMBOLS = 1 + 8 * SECONDS;
+constexpr int MOST_BACK = 255;   // rows between a row and one that predicts it
 
 // What all passages of an index share.
 struct Coding {
     std::int64_t width = 0;
-    const std::int32_t* shifts = nullptr;  // [BANDS], contexts between a class and the band's
-    const std::int32_t* weights = nullptr;  // [BANDS], of squares, in units of 1/256
-    const std::uint16_t* shares = nullptr;  // [CONTEXTS, SYMBOLS] of STATES; 0: not in the code
+    const std::int32_t* shifts = nullptr;  // [width / UNIT], contexts between a class and a band's
+    const std::int32_t* weights = nullptr;  // [width / UNIT], of squares, in units of 1/256
+    const std::uint8_t* shares = nullptr;  // [TABLES, SYMBOLS] of STATES; 0: not in the code
+    const std::int32_t* penalties = nullptr;  // [TABLES, SYMBOLS], squares that its bits are worth
     const std::int8_t* centroids = nullptr; // [cells, width]
     std::int64_t cells = 0;
 
@@ -42,32 +45,47 @@ struct Coding {
     }
 };
 
-// Chosen for each row before anything is written.
-struct Plan {
-    std::uint8_t back, kind, size;
-};
-
-// Rows [count, width] of a passage, each row's place in `cells` [cell_count] of the passage.
+// Rows [count, width] of a passage in parts of a step, each row's place in `cells` [cell_count]
+// of the passage.
 struct Passage {
-    const std::int8_t* rows;
+    const std::int16_t* fine;
+    const std::int16_t* along;  // what a step is worth along the row, in ALONG of a part
     const std::uint16_t* slots;
     std::int64_t count;
     const std::uint16_t* cells;
     std::int64_t cell_count;
 };
 
-std::vector<Plan> plan(const Coding& coding, const Passage& passage);
-void count_symbols(const Coding& coding, const Passage& passage, std::int64_t* counts);
+// How a row is predicted; coding_reference.py says what the numbers mean.
+struct Form {
+    int first = 0, back = 0, second = 0, back2 = 0;
+
+    int symbol() const { return first ? 1 + (first - 1) * SECONDS + second : 0; }
+};
+
+// What is written of a passage.
+struct Planned {
+    std::vector<Form> forms;
+    std::vector<std::uint8_t> sizes, places;
+    std::vector<std::int16_t> residuals;  // [count, width]
+    std::vector<std::int8_t> rows;        // [count, width], that they say
+};
+
+Planned planned(const Isa& isa, const Coding& coding, const Passage& passage);
+void count_symbols(const Isa& isa, const Coding& coding, const Passage& passage,
+                   std::int64_t* counts);
 
 class Encoder {
   public:
     explicit Encoder(const Coding& coding);
-    void encode(const Passage& passage, std::vector<std::uint8_t>& out) const;
+    // Appends to `out`; writes the rows that are said to `rows` [count, width]. False where a
+    // table lacks a symbol that is needed.
+    bool encode(const Isa& isa, const Passage& passage, std::vector<std::uint8_t>& out,
+                std::int8_t* rows) const;
 
   private:
     Coding coding_;
-    std::vector<std::uint16_t> next_;   // [CONTEXTS, STATES], by symbol and what its state leaves
-    std::vector<std::uint16_t> first_;  // [CONTEXTS, SYMBOLS], a symbol's first in next_
+    std::vector<std::uint8_t> starts_;  // [TABLES, SYMBOLS], shares before a symbol's
 };
 
 // A passage as an encoder wrote it.
@@ -94,12 +112,11 @@ class Decoder {
                 std::int8_t* other_rows) const;
 
     const Coding& coding() const { return coding_; }
-
-    const std::uint32_t* steps(int context) const { return steps_.data() + context * STATES; }
+    const LaneTable& table(int number) const { return tables_[static_cast<std::size_t>(number)]; }
 
   private:
     Coding coding_;
-    std::vector<std::uint32_t> steps_;  // [CONTEXTS, STATES], see lattice.cpp
+    std::vector<LaneTable> tables_;  // [TABLES]
 };
 
 }  // namespace tokret

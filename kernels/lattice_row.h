@@ -4,123 +4,98 @@
 
 #include "isa.h"
 
+#if defined(__AVX512BW__)
+#include <immintrin.h>
+#endif
+
 namespace tokret {
 namespace {
 
-// The next 56 bits. Bit 63 is set, so that the zeros above it tell later how many were taken.
-inline uint64_t bits_at(const uint8_t* bytes, uint64_t place) {
-    uint64_t held;
-    __builtin_memcpy(&held, bytes + (place >> 3), 8);
-    return held >> (place & 7) | uint64_t(1) << 63;
-}
-
-// One residual; a step is state << 16 | residual << 8 | bits.
-inline void next_residual(const uint32_t* const& table, uint64_t& held, uint64_t& state,
-                          uint8_t* out) {
-#if defined(__x86_64__) && defined(__BMI2__)
-    // Four of these side by side need every register; GCC would keep half of them in memory.
-    uint64_t step;
-    __asm__("movq %[table], %[step]\n\t"
-            "movl (%[step],%[state],4), %k[step]\n\t"
-            "bzhil %k[step], %k[held], %k[state]\n\t"
-            "shrxq %[step], %[held], %[held]\n\t"
-            "shrl $8, %k[step]\n\t"
-            "movb %b[step], %[out]\n\t"
-            "shrl $8, %k[step]\n\t"
-            "addl %k[step], %k[state]"
-            : [step] "=&r"(step), [held] "+r"(held), [state] "+r"(state), [out] "=m"(*out)
-            : [table] "m"(table), "m"(*(const uint32_t(*)[1024])table)
-            : "cc");
-#else
-    const uint32_t step = table[state];
-    state = (step >> 16) + (uint32_t(held) & ((1u << (step & 31)) - 1));
-    held >>= step & 63;
-    *out = uint8_t(step >> 8);
-#endif
-}
-
-// SEVERAL residuals of each quarter of a row, from `at` on. Four streams are read side by side:
-// one waits for its next state most of the time.
-template <int64_t QUARTER, int SEVERAL>
-inline void read_some(const LatticeRow& r, const uint32_t* const* tables, int64_t at,
-                      int64_t quarter) {
-    const int64_t apart = QUARTER ? QUARTER : quarter;
-    Stream* const s = r.streams;
-    uint64_t a = s[0].state, b = s[1].state, c = s[2].state, d = s[3].state;
-    uint64_t ha = bits_at(r.bytes, s[0].place), hb = bits_at(r.bytes, s[1].place),
-             hc = bits_at(r.bytes, s[2].place), hd = bits_at(r.bytes, s[3].place);
-    uint8_t* const out = reinterpret_cast<uint8_t*>(r.row) + at;
-    for (int i = 0; i < SEVERAL; ++i) {
-        next_residual(tables[0], ha, a, out + i);
-        next_residual(tables[1], hb, b, out + i + apart);
-        next_residual(tables[2], hc, c, out + i + 2 * apart);
-        next_residual(tables[3], hd, d, out + i + 3 * apart);
-    }
-    s[0].place += uint64_t(__builtin_clzll(ha)), s[0].state = uint32_t(a);
-    s[1].place += uint64_t(__builtin_clzll(hb)), s[1].state = uint32_t(b);
-    s[2].place += uint64_t(__builtin_clzll(hc)), s[2].state = uint32_t(c);
-    s[3].place += uint64_t(__builtin_clzll(hd)), s[3].state = uint32_t(d);
-}
-
-// A row of one passage and a row of another in turn, so that one's waits are the other's work.
-template <int64_t QUARTER, int SEVERAL>
-inline void read_both(const LatticeRow& x, const LatticeRow* y, int64_t quarter) {
-    const int64_t unit = quarter / 4;
-    const uint32_t* of_x[4] = {x.tables[0], x.tables[2], x.tables[3], x.tables[4]};
-    const uint32_t* of_y[4] = {};
-    if (y) of_y[0] = y->tables[0], of_y[1] = y->tables[2], of_y[2] = y->tables[3], of_y[3] = y->tables[4];
-    for (int64_t at = 0; at < quarter; at += SEVERAL) {
-        if (at == unit) {
-            of_x[0] = x.tables[1];
-            if (y) of_y[0] = y->tables[1];
-        } else if (at == 2 * unit) {
-            of_x[3] = x.tables[5];
-            if (y) of_y[3] = y->tables[5];
+// Copies of the states and of a step's symbols, as what is written could be them.
+inline bool read_some(const LaneRow& r) {
+    const uint8_t* next = r.lanes->next;
+    uint16_t states[CODE_LANES];
+    __builtin_memcpy(states, r.lanes->states, sizeof states);
+    uint8_t escaped = 0;
+    for (int64_t step = 0; step < r.steps; ++step) {
+        const LaneTable& table = *r.tables[step];
+        uint8_t symbols[CODE_LANES];
+        for (int64_t lane = 0; lane < CODE_LANES; ++lane) {
+            const uint32_t low = states[lane] & 127, high = states[lane] >> 7;
+            uint32_t now = table.share[low] * high + table.beyond[low];
+            const uint32_t needy = now < 256;  // without a branch, which none could foresee
+            now = now << 8 * needy | (*next & (0 - needy));
+            next += needy;
+            states[lane] = uint16_t(now);
+            symbols[lane] = table.symbol[low];
+            escaped |= symbols[lane] == ESCAPED;
         }
-        read_some<QUARTER, SEVERAL>(x, of_x, at, quarter);
-        if (y) read_some<QUARTER, SEVERAL>(*y, of_y, at, quarter);
+        __builtin_memcpy(r.out + step * CODE_LANES, symbols, sizeof symbols);
     }
+    __builtin_memcpy(r.lanes->states, states, sizeof states);
+    r.lanes->next = next;
+    return escaped;
 }
 
-void read_lattice_rows(const LatticeRow& x, const LatticeRow* y) {
-    const int64_t quarter = x.width / 4;
-    if (quarter == 32) read_both<32, 4>(x, y, quarter);
-    else if (quarter % 16 == 0) read_both<0, 4>(x, y, quarter);
-    else read_both<0, 1>(x, y, quarter);
+Escapes read_lanes(const LaneRow& x, const LaneRow* y) {
+    const bool in_x = read_some(x);
+    return {in_x, y && read_some(*y)};
 }
 
 #pragma GCC diagnostic ignored "-Wpsabi"  // vectors passed between inlined functions alone
 
-typedef int8_t Bytes16s __attribute__((vector_size(16), aligned(1), may_alias));
-typedef int16_t Shorts16 __attribute__((vector_size(32)));
-
-inline Shorts16 widened(const int8_t* from) {
-    return __builtin_convertvector(*reinterpret_cast<const Bytes16s*>(from), Shorts16);
+// Numbers of 16 bits side by side, widened from as many of 8. GCC 12 makes four instructions of
+// its own conversion to 512 bits.
+#if defined(__AVX512BW__)
+constexpr int64_t WIDE = 32;
+typedef int16_t Shorts __attribute__((vector_size(64)));
+inline Shorts widened(const int8_t* from) {
+    return Shorts(_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
 }
+inline void narrowed(Shorts x, int8_t* to) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi16_epi8(__m512i(x)));
+}
+#else
+constexpr int64_t WIDE = 16;
+typedef int8_t Narrow __attribute__((vector_size(16), aligned(1), may_alias));
+typedef int16_t Shorts __attribute__((vector_size(32)));
+inline Shorts widened(const int8_t* from) {
+    return __builtin_convertvector(*reinterpret_cast<const Narrow*>(from), Shorts);
+}
+inline void narrowed(Shorts x, int8_t* to) {
+    *reinterpret_cast<Narrow*>(to) = __builtin_convertvector(x, Narrow);
+}
+#endif
 
-// Add to sixteen residuals what was expected; sums are modulo 256, so no residual is too large.
+// Add to residuals what was expected, given in sixteenths; sums are modulo 256.
 template <class Expected>
-inline void add_expected(const LatticeRow& r, Expected expected) {
-    for (int64_t h = 0; h < r.width; h += 16) {
-        Bytes16s* const row = reinterpret_cast<Bytes16s*>(r.row + h);
-        *row = __builtin_convertvector(widened(r.row + h) + expected(h), Bytes16s);
+inline void add_expected(int8_t* row, int64_t width, const Expected& expected) {
+    for (int64_t h = 0; h < width; h += WIDE) {
+        Shorts x = (expected(h) + int16_t(8)) >> 4;
+        x = x > 127 ? x - x + int16_t(127) : x;
+        x = x < -127 ? x - x - int16_t(127) : x;
+        narrowed(widened(row + h) + x, row + h);
     }
 }
 
 void predict_lattice_row(const LatticeRow& r) {
     const int8_t *const c = r.centroid, *const p = r.earlier, *const o = r.other;
-    if (r.kind == 0) {
-        add_expected(r, [&](int64_t h) { return widened(c + h); });
-    } else if (r.kind == 1) {
-        add_expected(r, [&](int64_t h) { return widened(p + h); });
-    } else if (r.kind == 2) {
-        add_expected(r, [&](int64_t h) { return (widened(c + h) + widened(p + h)) >> 1; });
-    } else {
-        add_expected(r, [&](int64_t h) {
-            Shorts16 x = widened(c + h) + ((widened(p + h) - widened(o + h)) >> 1);
-            x = x > 127 ? x - x + 127 : x;
-            return x < -127 ? x - x - 127 : x;
-        });
+    const int8_t *const p2 = r.earlier2, *const o2 = r.other2;
+    const int16_t part = int16_t(r.part), part2 = int16_t(r.part2);
+    const Shorts none = {}, own = none - int16_t(r.from_expected);  // all bits, or none
+    add_expected(r.row, r.width, [=](int64_t h) {  // no branch: which way a row goes is a surprise
+        const Shorts base = widened(c + h) * int16_t(4) + (widened(p + h) - widened(o + h)) * part;
+        const Shorts from = (base & own) | (widened(o2 + h) * int16_t(4) & ~own);
+        return base * int16_t(4) + (widened(p2 + h) * int16_t(4) - from) * part2;
+    });
+}
+
+// Inner products of a row [width] with each of `count` rows.
+void dots_16(const int16_t* row, const int16_t* rows, int64_t count, int64_t width, int32_t* out) {
+    for (int64_t t = 0; t < count; ++t) {
+        int32_t sum = 0;
+        for (int64_t h = 0; h < width; ++h) sum += row[h] * rows[t * width + h];
+        out[t] = sum;
     }
 }
 

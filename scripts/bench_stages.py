@@ -1,6 +1,6 @@
 """Measure the stages of a search by cells on one thread, beside the least that they must take.
 
-    python scripts/bench_stages.py [--quick] [--cells 16384] [--isa avx2 ...]
+    python scripts/bench_stages.py [--quick] [--cells 8192] [--isa avx2 ...]
 
 They run over random cells, 128 wide, and passages of about 267 tokens near some of them, coded at
 about two bits a dimension. Prints JSON lines: first the machine, then one line for each stage and
@@ -73,9 +73,9 @@ def bench_stages(args: argparse.Namespace, peaks: dict[str, float], lengths: Int
     """Cells scored, passages found and compared by them, and codes read."""
     import numpy as np
 
-    from tokret.indexes.codebook import _shared
+    from tokret.indexes.codebook import _shares
     from tokret.kernels import stages
-    from tokret.kernels.coding import BANDS, CONTEXTS, STATES, SYMBOLS, Coding, batch
+    from tokret.kernels.coding import FINE, SYMBOLS, TABLES, UNIT, Coding, batch
     from tokret.types import quantise_rows
 
     rng = np.random.default_rng(1)
@@ -84,13 +84,14 @@ def bench_stages(args: argparse.Namespace, peaks: dict[str, float], lengths: Int
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     topics = rng.integers(0, cells - 200, len(lengths))  # a passage's cells are like each other
     numbers = np.repeat(topics, lengths) + rng.integers(0, 200, offsets[-1])
-    rows = centroids[numbers] + np.rint(rng.normal(0, 1, (len(numbers), WIDTH)))
-    made = batch(rows.clip(-127, 127).astype(np.int8), numbers.astype(np.int32), offsets)
-    tables = [np.zeros(BANDS, np.int32), np.full(BANDS, 256, np.int32)]
-    flat = np.full((CONTEXTS, SYMBOLS), STATES // SYMBOLS, np.uint16)
-    counts = Coding(centroids, *tables, flat).count(made)
-    coding = Coding(centroids, *tables, np.stack([_shared(row) for row in counts]))
-    codes, ends = coding.encode(made)
+    fine = centroids[numbers] * float(FINE) + np.rint(rng.normal(0, FINE, (len(numbers), WIDTH)))
+    fine = fine.clip(-127 * FINE, 127 * FINE).astype(np.int16)
+    made = batch(fine, np.zeros_like(fine), numbers.astype(np.int32), offsets)
+    tables = [np.zeros(WIDTH // UNIT, np.int32), np.full(WIDTH // UNIT, 256, np.int32)]
+    nothing = np.zeros((TABLES, SYMBOLS), np.int64)
+    counts = Coding(centroids, *tables, _shares(nothing)).count(made)
+    coding = Coding(centroids, *tables, _shares(counts))
+    codes, ends, _ = coding.encode(made)
     owners = np.repeat(np.arange(len(lengths)), np.diff(made.cell_offsets))
     order = np.argsort(made.cells, kind="stable")
     posting_offsets = np.bincount(made.cells, minlength=cells).cumsum()

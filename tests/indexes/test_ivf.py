@@ -671,7 +671,7 @@ HOSTILE = {
     "half a cell": ("centroids", lambda old: old[:-1]),
     "too many cells": ("centroids", lambda old: np.zeros(64 * 65_537, np.int8)),
     "no cells": ("centroids", lambda old: old[:0]),
-    "too few shifts": ("shifts", lambda old: old[:2]),
+    "too few shifts": ("shifts", lambda old: old[:-1]),
     "wild shifts": ("shifts", lambda old: np.full_like(old, 2**31 - 1)),
     "weights of nothing": ("weights", lambda old: old * 0),
     "a rotation of another width": ("rotation", lambda old: old[:-64]),

@@ -12,7 +12,7 @@ import pytest
 from tokret.errors import ResourceError
 from tokret.kernels import coding as compiled_coding
 from tokret.kernels import coding_reference, stages_reference
-from tokret.kernels.coding import BANDS, CONTEXTS, STATES, SYMBOLS
+from tokret.kernels.coding import CONTEXTS, FINE, HEAD_SYMBOLS, STATES, SYMBOLS, TABLES, UNIT
 
 
 @pytest.fixture(scope="session")
@@ -31,38 +31,47 @@ class Lattices:
     @staticmethod
     def shares(rng, sparse):
         """Tables of shares; some symbols are in none of their codes where they are sparse."""
-        likely = np.exp(-np.abs(np.arange(SYMBOLS) - 31) / rng.uniform(0.5, 40, (CONTEXTS, 1)))
+        likely = np.exp(-np.abs(np.arange(SYMBOLS) - 31) / rng.uniform(0.5, 40, (TABLES, 1)))
         if sparse:
             likely *= rng.random(likely.shape) < rng.choice([0.02, 0.5])
         likely[:, -1] += rng.choice([1e-9, 0.3])
+        for table, symbols in enumerate(HEAD_SYMBOLS, CONTEXTS):
+            likely[table] = np.where(np.arange(SYMBOLS) < symbols, rng.random(SYMBOLS) + 0.01, 0)
         shares = np.where(likely > 0, 1, 0)
         for row, chances in zip(shares, likely, strict=True):
             row += rng.multinomial(STATES - row.sum(), chances / chances.sum())
-        return shares.astype(np.uint16)
+        return shares.astype(np.uint8)
 
     @staticmethod
     def tables(rng, width, cells, *, most=127, sparse=False):
         """What both Codings take: centroids, shifts, weights, shares."""
         return (
             rng.integers(-most, most + 1, (cells, width)).astype(np.int8),
-            rng.integers(-4, 5, BANDS).astype(np.int32),
-            rng.choice([1, 256, 1 << 16], BANDS).astype(np.int32),
+            rng.integers(-9, 10, width // UNIT).astype(np.int32),
+            rng.choice([1, 256, 1 << 16], width // UNIT).astype(np.int32),
             Lattices.shares(rng, sparse),
         )
 
     @staticmethod
     def batch(rng, centroids, lengths, *, noise, drawn=None):
-        """Passages of rows near their cells, some of them near an earlier row; and extremes."""
+        """Passages of rows near their cells, some of them near earlier rows; and extremes."""
         offsets = np.cumsum([0, *lengths], dtype=np.int64)
         numbers = rng.integers(0, drawn or len(centroids), offsets[-1]).astype(np.int32)
         rows = centroids[numbers].astype(np.int64)
         for t in np.flatnonzero(rng.random(len(rows)) < 0.5):
-            p = max(0, t - int(rng.integers(1, 6)))
-            rows[t] = rng.choice([rows[p], (rows[p] + rows[t]) // 2, 2 * rows[t] - rows[p]])
-        rows += np.rint(rng.normal(0, noise, rows.shape)).astype(np.int64)
+            p, q = (max(0, t - int(rng.integers(1, 6))) for _ in range(2))
+            ways = [rows[p], (rows[p] + rows[t]) // 2, 2 * rows[t] - rows[p]]
+            rows[t] = rng.choice([*ways, (rows[p] + rows[q]) // 2])
+        fine = rows * FINE + np.rint(rng.normal(0, noise * FINE, rows.shape)).astype(np.int64)
         wild = rng.random(rows.shape) < 0.01
-        rows[wild] = rng.choice([-127, 127], wild.sum())
-        return compiled_coding.batch(rows.clip(-127, 127).astype(np.int8), numbers, offsets)
+        fine[wild] = rng.choice([-127, 127], wild.sum()) * FINE
+        along = np.rint(rng.normal(0, rng.choice([0, 700]), rows.shape))
+        return compiled_coding.batch(
+            fine.clip(-127 * FINE, 127 * FINE).astype(np.int16),
+            along.astype(np.int16),
+            numbers,
+            offsets,
+        )
 
     @staticmethod
     def both(tables):
@@ -71,7 +80,7 @@ class Lattices:
         return coding_reference.Coding(*tables), compiled_coding.Coding(*tables)
 
     @staticmethod
-    def columns(batch, codes, ends, known):
+    def columns(batch, codes, ends, _, known):
         """What a block is laid out from, with the postings of so many cells."""
         mine = batch.cells
         owners = np.repeat(np.arange(len(batch.cell_offsets) - 1), np.diff(batch.cell_offsets))

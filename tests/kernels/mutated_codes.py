@@ -18,7 +18,7 @@ from tokret.kernels.coding_reference import decode_passage
 
 PAGE = mmap.PAGESIZE
 CELLS = 300
-SPARE = [0, 1, 63, 64, 65, 100]  # bytes of a next passage
+SPARE = [0, 1, 63, 64, 65, 200]  # bytes of a next passage
 
 
 class Guarded:
@@ -48,7 +48,7 @@ def mutated(rng, code):
         code[len(code) // 2 :] = rng.choice([0, 255, rng.integers(256)])
         return code
     if kind == 3:  # what says where streams are
-        code[rng.integers(min(len(code), 60))] = rng.choice([0, 1, 127, 255])
+        code[rng.integers(min(len(code), 70))] = rng.choice([0, 1, 127, 255])
         return code
     for at in rng.integers(0, len(code), rng.integers(1, 4)):
         code[at] ^= 1 << rng.integers(8)
@@ -72,7 +72,7 @@ def main(width, seed, count):
         wrong = mutated(rng, code)
         held = code_room.last(len(wrong) + int(rng.choice(SPARE)))
         held[: len(wrong)] = wrong
-        rows = row_room.last(len(batch.rows) * width).view(np.int8).reshape(-1, width)
+        rows = row_room.last(len(batch.fine) * width).view(np.int8).reshape(-1, width)
         block = stages.block(
             compiled,
             none,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tokret.kernels import coding as compiled_coding
 from tokret.kernels import coding_reference, stages
 from tokret.kernels import stages_reference as reference
+from tokret.kernels.coding import CONTEXTS, FINE, STATES, SYMBOLS, TABLES
 from tokret.types import quantise_rows
 
 QUERY_TOKENS = [1, 2, 15, 16, 17, 23, 32, 40, 48, 63, 64, 65, 70, 130]
@@ -45,14 +46,18 @@ def same(got, want):
 
 def by_hand(rows_of_cells, passages, known=None):
     """Coding and block of the reference: cells that are whole rows, passages as lists of cells."""
-    width = 16
+    width = 32
     centroids = np.zeros((len(rows_of_cells), width), np.int8)
     centroids[:, : len(rows_of_cells[0])] = rows_of_cells
-    shares = np.full((24, 64), 16, np.uint16)
-    tables = (centroids, np.zeros(6, np.int32), np.full(6, 256, np.int32), shares)
+    shares = np.zeros((TABLES, SYMBOLS), np.uint8)
+    shares[:CONTEXTS] = STATES // SYMBOLS
+    shares[CONTEXTS:, :41] = 1
+    shares[CONTEXTS:, 0] += STATES - 41
+    tables = (centroids, np.zeros(1, np.int32), np.full(1, 256, np.int32), shares)
     numbers = np.array([cell for cells in passages for cell in cells], np.int32)
     offsets = np.cumsum([0, *map(len, passages)], dtype=np.int64)
-    batch = compiled_coding.batch(centroids[numbers], numbers, offsets)
+    fine = centroids[numbers].astype(np.int16) * FINE
+    batch = compiled_coding.batch(fine, np.zeros_like(fine), numbers, offsets)
     return tables, batch, len(centroids) if known is None else known
 
 
@@ -74,7 +79,7 @@ def built(request, lattices):
 
 
 def query_of(*rows):
-    codes = np.zeros((len(rows), 16), np.int8)
+    codes = np.zeros((len(rows), 32), np.int8)
     codes[:, : len(rows[0])] = rows
     return codes, np.full(len(rows), 0.5, np.float32)
 
@@ -207,7 +212,7 @@ def test_nothing_is_read_of_nothing(built):
 @settings(max_examples=40)
 @given(
     tokens=st.sampled_from(QUERY_TOKENS),
-    width=st.sampled_from([16, 32, 128, 144]),
+    width=st.sampled_from([32, 64, 128, 160]),
     cells=st.sampled_from(CELLS),
     nprobe=st.sampled_from([1, 2, 8, 33, 1000]),
     most=st.sampled_from([0, 1, 127]),  # few values: many ties
@@ -275,7 +280,7 @@ def test_every_build_finds_and_compares_passages_to_the_bit(
 @settings(max_examples=30)
 @given(
     tokens=st.sampled_from(QUERY_TOKENS),
-    width=st.sampled_from([16, 128, 144]),
+    width=st.sampled_from([32, 128, 160]),
     lengths=st.lists(st.integers(0, 12), min_size=1, max_size=12),
     asked=st.integers(0, 40),
     keep=st.sampled_from([1, 3, 10, 50]),
@@ -313,11 +318,10 @@ def test_a_passage_that_cannot_be_read_is_an_error_whoever_reads_it(lattices, br
     tables = lattices.tables(rng, 32, 15)
     codings = lattices.both(tables)
     batch = lattices.batch(rng, tables[0], [4] * 10, noise=2.0)
-    codes, ends = codings[1].encode(batch)
-    codes[0 if broken == 0 else ends[broken - 1]] = 200  # rows back of its first row
-    blocks = lattices.blocks(codings, lattices.columns(batch, codes, ends, 15))
+    codes, ends, rows = codings[1].encode(batch)
+    codes[1 + (0 if broken == 0 else ends[broken - 1])] = 0  # the state of a lane, below the least
+    blocks = lattices.blocks(codings, lattices.columns(batch, codes, ends, rows, 15))
     query, scales = query_of([2])
-    query = np.repeat(query, 2, axis=1)
     nothing = np.zeros(10, np.float32)
     args = (query, scales, np.zeros(10, np.int64), np.arange(10), nothing, 20, 0.0)
     with pytest.raises(ValueError, match="not what was coded"):

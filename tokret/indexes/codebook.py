@@ -28,8 +28,21 @@ from tokret.indexes.files import parse_json
 from tokret.indexes.kmeans import Cells
 from tokret.indexes.segment import Layout, Segment, SegmentWriter
 from tokret.kernels import coding
-from tokret.kernels.coding import BANDS, CONTEXTS, STATES, SYMBOLS, UNIT, Coding
-from tokret.types import Floats, Ints, Tokens, Vectors, quantise_rows
+from tokret.kernels.coding import (
+    CLASSES,
+    CONTEXTS,
+    FINE,
+    HEAD_SYMBOLS,
+    STATES,
+    SYMBOLS,
+    TABLES,
+    UNIT,
+    Batch,
+    Coding,
+    Fine,
+    Rows,
+)
+from tokret.types import Floats, Ints, Mask, Tokens, Vectors, quantise_rows
 
 LAYOUT: Layout = {
     "centroids": ("|i1", None),  # [C, W], end to end
@@ -39,7 +52,7 @@ LAYOUT: Layout = {
     "inverse": ("<f4", None),  # [H, W]: a query to the lattice
     "shifts": ("<i4", None),
     "weights": ("<i4", None),
-    "shares": ("<u2", None),  # [CONTEXTS, SYMBOLS]
+    "shares": ("|u1", None),  # [TABLES, SYMBOLS]
     "facts": ("|u1", None),  # JSON
 }
 MOMENTS = 100_000  # tokens that say in which directions queries lie
@@ -47,9 +60,13 @@ ROWS_A_CELL = 64  # tokens that k-means sees
 COUNTED = 400  # passages whose residuals are counted
 RIDGE = 0.1  # of the mean energy, so that no direction costs nothing
 MOST_WEIGHT = 1 << 16  # of the squares of a band
-STEPS = 6  # of the search for the lattice's step
+STEPS = 9  # of the search for the lattice's step, at most
+WIDEST = 64  # times the finest step
+CLOSE = 0.99  # of the bits asked for are enough
 BLOCK = 1 << 14  # rows rotated, or summed in float64, at a time
 TAKEN = 128  # passages read at a time
+LENGTH = 6.8  # steps that the length of a row is worth: sqrt(128 / cos^2) of a usual match
+RARE = 0.18  # of a state: a symbol that comes up less often is listed beside
 
 Take = Callable[[Ints], Tokens]  # passages by number -> their tokens, float32
 
@@ -67,7 +84,7 @@ class Codebook:
     cells: Cells
     shifts: NDArray[np.int32]
     weights: NDArray[np.int32]
-    shares: NDArray[np.uint16]
+    shares: NDArray[np.uint8]
     reach: float
     facts: dict[str, Any]
 
@@ -87,11 +104,26 @@ class Codebook:
         stretch = float(np.linalg.norm(self.rotation.astype(np.float64), 2))
         return stretch * self.reach + 0.5 * float(np.sqrt(self.rotation.shape[1]))
 
-    def rows(self, vectors: Floats) -> NDArray[np.int8]:
-        """Round vectors [T, H] to the lattice [T, W]."""
-        return _rounded(vectors, self.rotation)
+    def fine(self, vectors: Floats) -> Fine:
+        """Vectors [T, H] in parts of a step of the lattice [T, W]."""
+        return _fine(vectors, self.rotation)
 
-    def vectors(self, rows: NDArray[np.int8]) -> Floats:
+    def along(self, vectors: Floats) -> Fine:
+        """What a step of each dimension is worth along vectors [T, H], as a coder takes it."""
+        stretch = float(
+            np.sqrt(np.square(self.inverse.astype(np.float64)).mean() * len(self.inverse))
+        )
+        squares = np.square(vectors).sum(axis=1, keepdims=True)
+        worth = LENGTH * FINE * coding.ALONG / stretch / np.maximum(squares, 1e-30)
+        most = np.iinfo(np.int16).max
+        along: Fine = np.rint((vectors @ self.inverse) * worth).clip(-most, most).astype(np.int16)
+        return along
+
+    def rows(self, vectors: Floats) -> Rows:
+        """Round vectors [T, H] to the lattice [T, W]."""
+        return coding.rounded(self.fine(vectors))
+
+    def vectors(self, rows: Rows) -> Floats:
         """Vectors [T, H] that rows [T, W] stand for."""
         return rows.astype(np.float32) @ self.back
 
@@ -102,6 +134,13 @@ class Codebook:
     def assign(self, rows: NDArray[np.int8], threads: int) -> NDArray[np.int32]:
         """Find the cell of each row [T, W] -> [T]."""
         return kmeans.assign(self.cells, rows, threads=threads)[0]
+
+    def batch(self, tokens: Tokens, threads: int) -> Batch:
+        """Passages laid out for coding."""
+        vectors = tokens.vectors.astype(np.float32, copy=False)
+        fine = self.fine(vectors)
+        numbers = self.assign(coding.rounded(fine), threads)
+        return coding.batch(fine, self.along(vectors), numbers, tokens.offsets)
 
     def grown(self, offsets: Ints, take: Take, *, seed: int, threads: int, memory: int) -> Codebook:
         """The same with cells for those of new passages that are far from any; itself if few are.
@@ -155,20 +194,22 @@ class Codebook:
                 held["centres"].reshape(-1, width),
                 int(facts.pop("far")),
             )
-            shares = held["shares"].reshape(CONTEXTS, SYMBOLS)
+            shares = held["shares"].reshape(TABLES, SYMBOLS)
+            bands = width // UNIT
             if (
                 len(cells.groups) != len(cells.centroids)
                 or not 1 <= len(cells.centroids) <= kmeans.MOST_CELLS
                 or not 0 <= cells.groups.min() <= cells.groups.max() < len(cells.centres)
-                or held["shifts"].shape != (BANDS,)
-                or held["weights"].shape != (BANDS,)
+                or held["shifts"].shape != (bands,)
+                or held["weights"].shape != (bands,)
                 or np.abs(held["shifts"].astype(np.int64)).max() > CONTEXTS
                 or not 1 <= held["weights"].min() <= held["weights"].max() <= MOST_WEIGHT
                 or not np.isfinite(held["rotation"]).all()
                 or not np.isfinite(held["inverse"]).all()
                 or not 0 <= facts["reach"] < float("inf")
                 or (shares.astype(np.int64).sum(axis=1) != STATES).any()
-                or (shares[:, -1] == 0).any()  # what has no share of its own escapes
+                or (shares[:CONTEXTS, -1] == 0).any()  # what has no share of its own escapes
+                or any((shares[k, :n] == 0).any() for k, n in enumerate(HEAD_SYMBOLS, CONTEXTS))
                 or cells.centroids.min() < -127
             ):
                 raise ValueError("its tables do not fit each other")
@@ -236,7 +277,7 @@ def train(
     ends = np.diff(offsets)[sample].cumsum()
     rows = np.empty((int(ends[-1]), height), np.int8)
     for at in range(0, len(sample), TAKEN):
-        part = _rounded(take(sample[at : at + TAKEN]).vectors, to_fine)
+        part = coding.rounded(_fine(take(sample[at : at + TAKEN]).vectors, to_fine))
         last = min(at + TAKEN, len(sample))
         rows[ends[last - 1] - len(part) : ends[last - 1]] = part
         tell("sample", last, len(sample))
@@ -270,35 +311,41 @@ def train(
         found,
         shifts,
         weights,
-        np.zeros((CONTEXTS, SYMBOLS), np.uint16),
+        _shares(np.zeros((TABLES, SYMBOLS), np.int64)),
         reach,
         {"height": height},
     )
     picked = np.sort(rng.permutation(len(offsets) - 1)[:COUNTED])
     counted = take(picked)
     low = fine * 120 / 126
-    high = low * 64
-    for step in range(STEPS + 1):
-        tell("step", step, STEPS)
-        middle = float(np.sqrt(low * high)) if step < STEPS else high
-        book, needed, heads = _at(draft, turn, middle, counted, threads)
-        # Of short passages of narrow vectors, what no step makes smaller takes half at most.
+    high = low * WIDEST
+    tell("step", 0, STEPS)
+    book, most, heads = _at(draft, turn, low, counted, threads)
+    least, step = most, low
+    # Of short passages of narrow vectors, what no step makes smaller takes half at most.
+    budget = max(bits * width, heads + bits * width / 2)
+    if most > budget:
+        book, least, heads = _at(draft, turn, high, counted, threads)
         budget = max(bits * width, heads + bits * width / 2)
-        if step == 0:
-            finest, least, _ = _at(draft, turn, low, counted, threads)
-            if least <= budget:
-                book, needed, middle = finest, least, low
-                break
+        step = high
+        if least > budget * 1.1:
+            raise UsageError(
+                f"bits={bits} a dimension are too few: at the widest step codes take "
+                f"{least / width:.2f}."
+            )
+    for done in range(STEPS):
+        tell("step", done + 1, STEPS)
+        if most <= budget or least >= CLOSE * budget:
+            break
+        # A bit of every residual more or less for a factor of two, unless near the ends.
+        share = np.clip((most - 0.5 * (1 + CLOSE) * budget) / (most - least), 0.1, 0.9)
+        middle = float(low * (high / low) ** share)
+        tried, needed, _ = _at(replace(draft, shares=book.shares), turn, middle, counted, threads)
         if needed > budget:
-            low = middle
+            low, most = middle, needed
         else:
-            high = middle
-    if needed > budget * 1.1:
-        raise UsageError(
-            f"bits={bits} a dimension are too few: at the widest step codes take "
-            f"{needed / width:.2f}."
-        )
-    facts = {"height": height, "step": middle, "bits": needed / width, "trained_on": tokens}
+            high, least, book, step = middle, needed, tried, middle
+    facts = {"height": height, "step": step, "bits": least / width, "trained_on": tokens}
     return replace(book, facts=facts)
 
 
@@ -308,9 +355,9 @@ def _at(
     """The codebook for a step of the lattice, the bits of a row of a sample, those of heads."""
     scale = (turn / step).astype(np.float32)
     cells = Cells(
-        _rounded(draft.cells.centroids, scale),
+        coding.rounded(_fine(draft.cells.centroids, scale)),
         draft.cells.groups,
-        _rounded(draft.cells.centres, scale),
+        coding.rounded(_fine(draft.cells.centres, scale)),
         int(draft.cells.far * float(np.square(turn).sum(axis=0).max()) / step**2),
     )
     book = replace(
@@ -319,13 +366,15 @@ def _at(
         inverse=(draft.inverse.astype(np.float64) * step).astype(np.float32),
         cells=cells,
     )
-    rows = book.rows(counted.vectors.astype(np.float32, copy=False))
-    batch = coding.batch(rows, book.assign(rows, threads), counted.offsets)
+    batch = book.batch(counted, threads)
     counts = book.coding.count(batch, threads=threads)
-    shares = np.stack([_shared(row) for row in counts])
-    bits = coding.expected_bits(counts, shares) / max(len(rows), 1)
-    heads = batch.head_bits / max(len(rows), 1)
-    return replace(book, shares=shares), bits + heads, heads
+    shares = _shares(counts)
+    passages, rows = len(counted.offsets) - 1, max(len(batch.fine), 1)
+    nothing = np.where(np.arange(TABLES)[:, None] < CONTEXTS, 0, counts)
+    bits, heads = (
+        coding.expected_bits(some, shares, passages) / rows for some in (counts, nothing)
+    )
+    return replace(book, shares=shares), bits, heads
 
 
 def _drawn(offsets: Ints, tokens: int, rng: np.random.Generator) -> Ints:
@@ -349,35 +398,49 @@ def _roots(blocks: list[Vectors]) -> tuple[NDArray[np.float64], NDArray[np.float
 
 def _bands(spread: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """How far the contexts of each band lie from a class, and the weights of its squares."""
-    ends = coding.band_ends(len(spread))
-    means = [np.median(part) for part in np.split(spread, ends[:-1])]
-    relative = np.array(means) / spread.mean()
-    shifts = np.clip(np.rint(np.log2(relative)), -4, 4).astype(np.int32)
+    relative = spread.reshape(-1, UNIT).mean(axis=1) / spread.mean()
+    most = CONTEXTS - CLASSES
+    shifts = np.clip(np.rint(2 * np.log2(relative)), -most, most).astype(np.int32)
     return shifts, np.clip(np.rint(256 / relative), 1, MOST_WEIGHT).astype(np.int32)
 
 
-def _shared(counts: Ints) -> NDArray[np.uint16]:
-    """Deal out the states of a coder to symbols by their counts; one at least to any seen."""
-    seen = counts > 0
-    seen[-1] = True  # what is not seen escapes
-    want = counts.astype(np.float64)
-    if not want.sum():
-        middle = (SYMBOLS - 1) // 2
-        want = np.exp(-np.abs(np.arange(SYMBOLS) - middle) / 2.0)
-        seen[:] = True
-    share = np.where(seen, np.maximum(1, np.floor(want / want.sum() * STATES)), 0)
+def _shares(counts: Ints) -> NDArray[np.uint8]:
+    """Deal out the states of every table to its symbols by counts [TABLES, SYMBOLS]."""
+    out = np.zeros((TABLES, SYMBOLS), np.uint8)
+    middle = (SYMBOLS - 1) // 2
+    for table, row in enumerate(counts):
+        want = row.astype(np.float64)
+        if table >= CONTEXTS:
+            needed = np.arange(SYMBOLS) < HEAD_SYMBOLS[table - CONTEXTS]
+            want[needed] += 0.1
+        else:
+            if not want.sum():  # residuals as wide as those of the class
+                size = table - (CONTEXTS - CLASSES) / 2
+                want = np.exp(-np.abs(np.arange(SYMBOLS) - middle) * 4 * 2 ** (0.5 - size / 4))
+            needed = want > RARE / STATES * want.sum()
+            want[-1] += want[~needed].sum() + 1e-3 * want.sum() / STATES
+            needed[-1] = True
+        out[table] = _shared(want, needed)
+    return out
+
+
+def _shared(want: NDArray[np.float64], needed: Mask) -> NDArray[np.int64]:
+    """As many states for each symbol as bring the fewest bits; one at least where needed."""
+    want = np.where(needed, want, 0)
+    share = np.where(needed, np.maximum(1, np.floor(want / want.sum() * STATES)), 0)
     while share.sum() > STATES:
-        gain = np.where(share > 1, share / np.maximum(want, 1e-9), 0)
-        share[gain.argmax()] -= 1
+        ratio = np.maximum(share, 1) / np.maximum(share - 1, 0.5)
+        loss = np.where(share > 1, want * np.log2(ratio), np.inf)
+        share[loss.argmin()] -= 1
     while share.sum() < STATES:
-        lack = np.where(seen, want / np.maximum(share, 1), -1)
-        share[lack.argmax()] += 1
-    return share.astype(np.uint16)
+        gain = np.where(needed, want * np.log2((share + 1) / np.maximum(share, 1)), -1)
+        share[gain.argmax()] += 1
+    return share.astype(np.int64)
 
 
-def _rounded(vectors: NDArray[Any], matrix: Floats) -> NDArray[np.int8]:
-    out = np.empty((len(vectors), matrix.shape[1]), np.int8)
+def _fine(vectors: NDArray[Any], matrix: Floats) -> Fine:
+    out = np.empty((len(vectors), matrix.shape[1]), np.int16)
     for at in range(0, len(vectors), BLOCK):
         some = np.ascontiguousarray(vectors[at : at + BLOCK], np.float32)
-        out[at : at + BLOCK] = np.rint(some @ matrix).clip(-127, 127)
+        out[at : at + BLOCK] = np.rint(some @ matrix * FINE).clip(-127 * FINE, 127 * FINE)
     return out

@@ -21,14 +21,14 @@ from tokret.indexes.manifest import Entry
 from tokret.indexes.merge import Source, copy_rows
 from tokret.indexes.segment import Layout, Segment, SegmentWriter
 from tokret.indexes.store import Store
-from tokret.kernels import coding, stages
+from tokret.kernels import stages
 from tokret.kernels.stages import Block, block
 from tokret.types import Floats, Ints, Mask, Tokens, rising
 
 KIND = "ivf"
 CODED_COLUMNS: Layout = {
     "cell_ends": ("<i8", None),  # the different cells of each passage
-    "cells": ("<u2", None),
+    "cells": ("<u2", None),  # in the order in which its rows need them
     "code_ends": ("<i8", None),
     "codes": ("|u1", None),
     "errors": ("<f4", None),  # of each passage: how far a vector lies from its code, at most
@@ -85,9 +85,8 @@ def windows(tokens: Tokens, passages: Ints) -> Iterator[Ints]:
 
 def _append(writer: SegmentWriter, tokens: Tokens, codebook: Codebook, threads: int) -> None:
     vectors = tokens.vectors.astype(np.float32, copy=False)
-    rows = codebook.rows(vectors)
-    batch = coding.batch(rows, codebook.assign(rows, threads), tokens.offsets)
-    codes, ends = codebook.coding.encode(batch, threads=threads)
+    batch = codebook.batch(tokens, threads)
+    codes, ends, rows = codebook.coding.encode(batch, threads=threads)
     away = codebook.vectors(rows)
     away -= vectors
     away = np.sqrt(np.einsum("th,th->t", away, away))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tokret.kernels.coding import Coding, Rows, native
+from tokret.kernels.coding import Coding, Rows, simd
 from tokret.types import Floats, Ints, Mask
 
 ZERO = 128  # the byte of a similarity of 0
@@ -148,14 +148,6 @@ def decode(coding: Coding, block: Block, passage: int, tokens: int) -> Rows:
     if not coding.native.decode_passage(simd(), coding.held, block.held, passage, rows):
         raise ValueError("a passage is not what was coded")
     return rows
-
-
-def simd() -> str:
-    """Name the instruction set in use. Raises UsageError without the compiled kernels."""
-    native()
-    from tokret.kernels.native import simd as chosen
-
-    return chosen()
 
 
 _tables = threading.local()  # new memory costs more than what is written to it
