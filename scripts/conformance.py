@@ -2,7 +2,7 @@
 
     python scripts/conformance.py [--all] [--json]
 
-The cases are evaluation/conformance.toml. A tool that is not installed is left out; ir_measures
+The cases are evaluation/conformance/cases.toml. A tool that is not installed is left out; ir_measures
 reaches its providers as it chooses. Exit status 1 where tokret itself is off.
 """
 
@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-CASES = Path(__file__).parents[1] / "evaluation" / "conformance.toml"
+CASES = Path(__file__).parents[1] / "evaluation" / "conformance" / "cases.toml"
 TOLERANCE = 1e-9
 REFUSED = "refused"
 OPERATORS = {
@@ -187,7 +187,8 @@ def main() -> int:
         if not args.all and all(agrees(row["by hand"], row[tool]) for tool in tools):
             continue
         if args.json:
-            print(json.dumps(row))
+            off = [tool for tool in tools if not agrees(row["by hand"], row[tool])]
+            print(json.dumps({**row, "off": off}))
             continue
         cells = [row["case"], f"`{row['measure']}`", shown(row["by hand"])]
         for tool in tools:
