@@ -29,11 +29,13 @@ from typing import Any
 from fuzzing import Target
 
 
-def targets() -> dict[str, Target]:
+def targets(only_native: bool = False) -> dict[str, Target]:
     """All targets by name, readers first."""
-    from fuzzing.readers import READERS
+    found = []
+    if not only_native:
+        from fuzzing.readers import READERS
 
-    found = list(READERS)
+        found += READERS
     with contextlib.suppress(ImportError):  # installed without a compiler
         from fuzzing.natives import NATIVES
 
@@ -49,7 +51,7 @@ def child(args: argparse.Namespace) -> None:
         with atheris.instrument_imports(include=["tokret"], enable_loader_override=False):
             target = targets()[args.target]
     else:
-        target = targets()[args.target]
+        target = targets(args.target.startswith("native_"))[args.target]
     from fuzzing import engines
 
     if not args.no_limit:
@@ -72,7 +74,8 @@ def search(target: Target, engine: str, args: argparse.Namespace) -> dict[str, A
     """Search one target in another process; what it found, and how that process ended."""
     with tempfile.TemporaryDirectory(prefix="tokret-fuzz-") as folder:
         report = Path(folder) / "report.json"
-        command = [sys.executable, __file__, "--child", "--report", str(report)]
+        command = [sys.executable, *(["-S"] if sys.flags.no_site else []), __file__]
+        command += ["--child", "--report", str(report)]
         command += ["--target", target.name, "--engine", engine]
         command += ["--seconds", str(args.seconds), "--seed", str(args.seed)]
         command += ["--no-limit"] if args.no_limit else []
@@ -126,7 +129,9 @@ def main() -> int:
         args.target = args.target[0]
         child(args)
         return 0
-    known = targets()
+    known = targets(args.native)
+    if args.native and not known:
+        parser.error("the compiled kernels are not installed")
     if unknown := [name for name in args.target if name not in known]:
         parser.error(f"no target {unknown[0]!r}; known: {', '.join(known)}")
     if args.list:

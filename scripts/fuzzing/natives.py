@@ -201,11 +201,7 @@ def cell_sums(choose: Choices) -> list[Any]:
     return [rows_of(choose, "i1", count, width), numbers, choose.of((1, 2, 5)), out]
 
 
-def multiply_add_peak(choose: Choices) -> list[Any]:
-    return [isa(choose), choose.of(("int8", "fp32", "x")), choose.of((0.0, -1.0, 1e300, 1e-3))]
-
-
-MAKES = (maxsim, live_tokens, token_topk, xtr_aggregate, nearest, cell_sums, multiply_add_peak)
+MAKES = (maxsim, live_tokens, token_topk, xtr_aggregate, nearest, cell_sums)
 NATIVES = [
     Target(f"native_{make.__name__}", called(make, getattr(_native, make.__name__)), native=True)
     for make in MAKES
