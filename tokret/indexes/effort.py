@@ -85,7 +85,7 @@ class Work(NamedTuple):
 
 # What each is to one another: nanoseconds of one AVX-512 core with 24 query tokens, by
 # scripts/bench_stages.py. Fixed, so that the same data make the same choice on any machine.
-WEIGHTS = Work(42, 4, 1, 165)
+WEIGHTS = Work(42, 4, 1, 75)
 WEIGHED_WIDTH = 128
 GROWN = 1.5  # times as many tokens: what was measured is measured again
 DEPTHS = (10, 100)  # numbers of documents for which recall is measured
