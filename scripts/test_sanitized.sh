@@ -15,7 +15,7 @@ compile="$compiler -std=c++17 -O1 -g -fPIC -Wall -Wextra -Werror -Wno-maybe-unin
 
 sources="blocks lattice cells maxsim topk aggregate nearest dispatch isa_scalar"
 case $(uname -m) in
-    x86_64) sources="$sources isa_avx2 isa_avx512 isa_avx512vnni" ;;
+    x86_64) sources="$sources isa_avx2 isa_avx512 isa_avx512vnni lanes_avx512vbmi" ;;
     aarch64) sources="$sources isa_neon isa_neondot" ;;
 esac
 avx2="-mavx2 -mfma -mf16c -mbmi -mbmi2 -mlzcnt"
@@ -26,6 +26,7 @@ for source in $sources; do
         isa_avx2) flags=$avx2 ;;
         isa_avx512) flags=$avx512 ;;
         isa_avx512vnni) flags="$avx512 -mavx512vnni" ;;
+        lanes_avx512vbmi) flags="$avx512 -mavx512vbmi -mavx512vbmi2" ;;
         isa_neondot) flags="-march=armv8.2-a+dotprod" ;;
         *) flags= ;;
     esac
