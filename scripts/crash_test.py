@@ -152,6 +152,7 @@ def main() -> int:
     record: dict[str, Any] = {"kinds": {}}
     if args.json and args.json.exists():
         record = json.loads(args.json.read_text())
+    record["command"] = f"python scripts/crash_test.py --runs {args.runs} --seed {args.seed}"
     record["environment"] = environment()
     record["backends"] = [BACKENDS[name] for name in args.backend]
     lost = 0
