@@ -61,7 +61,7 @@ def checked(content):
             "p",
             "main",
         ),
-        *("div", "table", "caption", "thead", "tbody", "tr", "th", "td", "span", "svg", "line"),
+        *("div", "table", "thead", "tbody", "tr", "th", "td", "span", "svg", "line"),
         *("text", "rect", "a", "details", "summary", "section", "ol", "li", "mark", "footer"),
         "script",
     }

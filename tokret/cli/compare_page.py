@@ -129,11 +129,11 @@ def _differences(comparison: Comparison, alpha: float) -> str:
             ]
         )
     confidence = comparison.method["confidence"]
-    head = ["", "measure", "difference", f"{confidence:.0%} interval", "Cohen's d"]
+    head = ["", "measure", "difference", f"{confidence:.0%} interval", "d"]
     head += ["+ / = / &minus;", "p rand", "p t", "p Wilc", "Holm", "BH"]
     caption = (
-        f"Differences. Queries won, alike and lost; p-values of the randomisation test, the "
-        f"t-test and Wilcoxon's; the first corrected by Holm (* below {alpha:g}) and by "
+        "Differences, Cohen's d; queries won, alike and lost; p-values of the randomisation test, "
+        f"the t-test and Wilcoxon's; the first corrected by Holm (* below {alpha:g}) and by "
         "Benjamini and Hochberg."
     )
     return table(caption, head, rows)
@@ -145,7 +145,7 @@ def _sentence(d: Difference, comparison: Comparison, alpha: float) -> str:
     return (
         f"The difference of {d.difference:+.4f} in {text(d.measure)} "
         f"({comparison.method['confidence']:.0%} interval {d.low:+.4f} to {d.high:+.4f}) "
-        f"{what} at {alpha:g} (p = {_p(d.holm['randomisation'])} after Holm). "
+        f"{what} at {alpha:g} (p {_p(d.holm['randomisation'])} after Holm). "
         f"{d.wins} queries won, {d.ties} alike, {d.losses} lost."
     )
 
@@ -296,7 +296,7 @@ def _side(gap: float) -> str:
 
 
 def _p(value: float) -> str:
-    return "&lt; 0.0001" if value < 0.0001 else f"{value:.4f}"
+    return "&lt;.0001" if value < 0.0001 else f"{value:.4f}"
 
 
 def _short(name: str) -> str:

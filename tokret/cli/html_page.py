@@ -29,9 +29,9 @@ a { color: var(--up); } :focus-visible { outline: 3px solid var(--up); outline-o
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 table { margin-bottom: 1.2rem; }
-th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem .3rem 0; text-align: right;
+th, td { border-bottom: 1px solid var(--line); font-size: .92rem;
+  padding: .3rem .6rem .3rem 0; text-align: right;
   white-space: nowrap; } th:first-child, td:first-child, .name { text-align: left; }
-caption { text-align: left; padding-bottom: .4rem; }
 svg { display: block; height: auto; max-width: 100%; }
 svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
 svg .axis { stroke: var(--dim); } svg .grid { stroke: var(--line); }
@@ -71,7 +71,8 @@ def table(caption: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> s
         cells = "".join(f"<td>{cell}</td>" for cell in others)
         body.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
     return (
-        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{top}</tr></thead>'
+        f'<p class="dim">{caption}</p>'
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{top}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
