@@ -241,7 +241,7 @@ def main() -> int:
             for at in [Path(folder) / str(j)]
         ]
         result = merged([task.result() for task in tasks])
-    command = f"python scripts/damage_test.py --mutations {args.mutations} --seed {args.seed}"
+    command = " ".join(["python", "scripts/damage_test.py", *sys.argv[1:]])
     record = {
         "command": command,
         "environment": environment(),

@@ -1,6 +1,7 @@
 """Repair: what is whole is kept, what is lost is named, and the damaged files are kept too."""
 
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -213,6 +214,15 @@ def test_one_flipped_bit_in_a_pointer_a_manifest_or_a_list_of_deletions_is_put_r
             done = repair(copy)
             assert done.complete and done.written, (file.name, place, done)
             assert contents(copy) == before
+
+
+def test_one_flipped_bit_in_the_description_of_a_segment_is_put_right(folder):
+    before = contents(folder)
+    for file in files(folder, "segment.json"):
+        if json.loads(file.read_text())["kind"] != "codebook":
+            damage(file, file.stat().st_size // 2, 0x04)
+    done = repair(folder)
+    assert done.complete and contents(folder) == before
 
 
 def test_without_any_manifest_that_is_whole_nothing_is_claimed(folder):

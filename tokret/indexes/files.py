@@ -277,7 +277,7 @@ class Column:
                 for i in range(first * row // BLOCK, -(-last * row // BLOCK)):
                     if i != at:
                         file.seek(i * BLOCK)
-                        at, block = i, file.read(BLOCK)
+                        at, block = i, file.read(min(BLOCK, self.size - i * BLOCK))
                         self._check_block(i, block, path)
                     begin = max(first * row - i * BLOCK, 0)
                     parts.append(block[begin : last * row - i * BLOCK])

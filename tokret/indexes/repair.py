@@ -26,14 +26,13 @@ from tokret.indexes.field_match import FieldColumn
 from tokret.indexes.files import block_digest, read_checked
 from tokret.indexes.manifest import MANIFEST_NAME, Entry, Manifest, manifest_name
 from tokret.indexes.merge import Source, copy_rows
-from tokret.indexes.salvage import Salvage
+from tokret.indexes.salvage import Salvage, mended
 from tokret.indexes.segment import Segment, SegmentWriter, id_hash
 from tokret.indexes.store import CURRENT, Store
 from tokret.indexes.verify import Damage, verify
 from tokret.types import Mask
 
 KEPT = "damaged"  # folder of what a repair replaced
-TRIED = 1 << 30  # bytes hashed in search of one flipped bit
 ALIKE = 48  # of 64 hexadecimal digits: no digest has so many of another's by chance
 NAMED = ("field_names", "field_name_ends", "field_kinds", "field_ends", "field_term_ends")
 Missing = dict[str, list[int] | None]
@@ -136,7 +135,7 @@ class _Plan:
             return None
         try:
             found = Salvage(self.store.segments / entry.id, vars(entry))
-            if any(found.damaged.values()):
+            if found.mended or any(found.damaged.values()):
                 return None
             if entry.kind == "codebook":
                 Codebook.read(Segment(found.path, vars(entry)))
@@ -153,7 +152,12 @@ class _Plan:
             if coded and derived is None and "vectors" not in found.columns:
                 lost[:] = True
                 self.done.notes.append(f"{folder.name}: its codes cannot be read any more.")
-            if not any(found.damaged.values()):
+            if found.mended:
+                note = (
+                    f"{folder.name}: a bit of its description was put right, as the digest proves."
+                )
+                self.done.notes.append(note)
+            elif not any(found.damaged.values()):
                 try:
                     check_segment(Segment(folder, vars(entry)))
                 except IndexCorruptError as error:
@@ -167,7 +171,9 @@ class _Plan:
         if deletes is False:
             lost |= not self.undelete
         columns, missing = _fields(found)
-        whole = not any(found.damaged.values()) and not (coded and derived is None)
+        whole = not (found.mended or any(found.damaged.values())) and not (
+            coded and derived is None
+        )
         keep = alive & ~lost
         for d in np.flatnonzero(alive & lost).tolist():
             name = found.name(d)
@@ -309,23 +315,6 @@ def _alike(pointer: bytes, sha256: str) -> bool:
         return False
     windows = np.lib.stride_tricks.sliding_window_view(given, len(wanted))
     return bool((windows == wanted).sum(axis=1).max() >= ALIKE)
-
-
-def mended(data: bytes, proven: Callable[[bytes], bool]) -> bytes:
-    """The bytes, or those with the one bit changed that makes their digest right.
-
-    As they are where no bit does, and where they are too many to try all.
-    """
-    if proven(data) or 8 * len(data) ** 2 > TRIED:
-        return data
-    tried = bytearray(data)
-    for i in range(len(tried)):
-        for bit in range(8):
-            tried[i] ^= 1 << bit
-            if proven(bytes(tried)):
-                return bytes(tried)
-            tried[i] ^= 1 << bit
-    return data
 
 
 def _keep_originals(store: Store, manifest: Manifest) -> Path:

@@ -293,12 +293,17 @@ def read_description(path: Path, entry: Mapping[str, Any]) -> dict[str, Column]:
         described = read_json(where, entry["bytes"], entry["sha256"])
     except FileNotFoundError:
         raise IndexCorruptError(f"{where}: missing.") from None
+    return columns_of(where, described, entry["kind"])
+
+
+def columns_of(where: Path, described: Mapping[str, Any], kind: str) -> dict[str, Column]:
+    """Columns of a description that was read. Raises IndexCorruptError for any that is not ours."""
     if (
         set(described) != {"kind", "columns", "extra"}
-        or described["kind"] != entry["kind"]
+        or described["kind"] != kind
         or not isinstance(described["columns"], dict)
     ):
-        raise IndexCorruptError(f"{where}: not a segment of {entry['kind']}.")
+        raise IndexCorruptError(f"{where}: not a segment of {kind}.")
     for name in described["columns"]:
         if not COLUMN_NAME.fullmatch(name):
             raise IndexCorruptError(f"{where}: {name!r:.80} is no column's name.")
