@@ -2,8 +2,8 @@
 
     python scripts/conformance.py [--all] [--json]
 
-The cases are evaluation/conformance/cases.toml. A tool that is not installed is left out; ir_measures
-reaches its providers as it chooses. Exit status 1 where tokret itself is off.
+The cases are evaluation/conformance/cases.toml. A tool that is not installed is left out;
+ir_measures reaches its providers as it chooses. Exit status 1 where tokret itself is off.
 """
 
 import argparse

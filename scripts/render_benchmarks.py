@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import render_engine
+import render_evaluation
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "evaluation" / "expected"
@@ -250,6 +251,7 @@ def page() -> str:
         rounding(),
         kernels(),
         command_line(),
+        *render_evaluation.sections(table, machine),
         *render_engine.sections(),
     ]
     return "\n\n".join(parts) + "\n"
