@@ -135,7 +135,7 @@ class _Plan:
             return None
         try:
             found = Salvage(self.store.segments / entry.id, vars(entry))
-            if found.mended or any(found.damaged.values()):
+            if found.mended or found.grown or any(found.damaged.values()):
                 return None
             if entry.kind == "codebook":
                 Codebook.read(Segment(found.path, vars(entry)))
@@ -157,7 +157,7 @@ class _Plan:
                     f"{folder.name}: a bit of its description was put right, as the digest proves."
                 )
                 self.done.notes.append(note)
-            elif not any(found.damaged.values()):
+            elif not found.grown and not any(found.damaged.values()):
                 try:
                     check_segment(Segment(folder, vars(entry)))
                 except IndexCorruptError as error:
@@ -171,7 +171,7 @@ class _Plan:
         if deletes is False:
             lost |= not self.undelete
         columns, missing = _fields(found)
-        whole = not (found.mended or any(found.damaged.values())) and not (
+        whole = not (found.mended or found.grown or any(found.damaged.values())) and not (
             coded and derived is None
         )
         keep = alive & ~lost

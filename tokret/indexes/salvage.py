@@ -143,6 +143,10 @@ class Salvage(Segment):
         self.damaged = {
             name: column.damaged_rows(path / f"{name}.bin") for name, column in tolerant.items()
         }
+        self.grown = any(
+            not _plain(file) or file.stat().st_size != column.size
+            for file, column in ((path / f"{name}.bin", c) for name, c in tolerant.items())
+        )
         self._held = {name: c.hold(path / f"{name}.bin") for name, c in tolerant.items()}
         self.check_layout()
 
