@@ -163,7 +163,9 @@ def _nearest(
 
 def _query(query: Floats, docs: Tokens) -> tuple[Vectors, Floats | None]:
     """Round the query as the passages are."""
-    return (query, None) if docs.scales is None else quantise_rows(query)
+    if docs.scales is None:
+        return np.require(query, requirements=LAID_OUT), None
+    return quantise_rows(query)
 
 
 def _arrays(docs: Tokens) -> tuple[Vectors, Floats | None, Ints]:
