@@ -90,7 +90,9 @@ def fuzz(found: list[Record]) -> Iterator[Row]:
     if targets:
         count = sum(row.get("inputs", 0) for row in targets)
         lost = sum(len(row["faults"]) for row in targets)
-        what = f"inputs that nobody wrote for {len(targets)} readers"
+        compiled = sum(row["target"].startswith("native_") for row in targets)
+        readers = f"{len(targets) - compiled} readers and {compiled} compiled functions"
+        what = f"inputs that nobody wrote, for {readers}"
         yield "fuzz.py", what, count, count - lost, lost
 
 
