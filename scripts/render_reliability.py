@@ -90,15 +90,9 @@ def fuzz(found: list[Record]) -> Iterator[Row]:
     if targets:
         count = sum(row.get("inputs", 0) for row in targets)
         lost = sum(len(row["faults"]) for row in targets)
-<<<<<<< Updated upstream
         compiled = sum(row["target"].startswith("native_") for row in targets)
         readers = f"{len(targets) - compiled} readers and {compiled} compiled functions"
         what = f"inputs that nobody wrote, for {readers}"
-=======
-        what = f"inputs that nobody wrote, for {len(targets)} readers and compiled functions"
-        fixed = sum(len(row.get("found_and_fixed", ())) for row in targets)
-        what += f"; {fixed} faults found before, and fixed" if fixed else ""
->>>>>>> Stashed changes
         yield "fuzz.py", what, count, count - lost, lost
 
 
