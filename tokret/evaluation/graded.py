@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -112,8 +112,7 @@ def graded(
         if remove_self and query_id in scores:
             n_self += 1
             scores = {doc_id: s for doc_id, s in scores.items() if doc_id != query_id}
-        get = grades.get
-        row = np.array([get(doc_id, UNJUDGED) for doc_id in scores], np.int32)
+        row = np.fromiter(map(grades.get, scores, repeat(UNJUDGED)), np.int32, len(scores))
         values = np.fromiter(scores.values(), np.float64, len(scores))
         tied = np.zeros(len(row), np.bool_)
         np.equal(values[1:], values[:-1], out=tied[1:])
