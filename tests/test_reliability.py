@@ -62,13 +62,19 @@ def test_nothing_was_lost(render):
 def test_figures_are_added_up_and_what_was_not_run_is_said(render, tmp_path, monkeypatch):
     monkeypatch.setattr(render, "RECORDS", tmp_path)
     assert render.figures().count("*not run yet*") == 4
-    lines = [{"target": "a", "inputs": 5, "faults": {}}, {"inputs": 7, "faults": {"x": "00"}}]
+    lines = [
+        {"target": "a", "inputs": 5, "faults": {}},
+        {"target": "native_b", "inputs": 7, "faults": {"x": "0"}},
+    ]
     (tmp_path / "fuzz.json").write_text("\n".join(map(json.dumps, lines)))
     (tmp_path / "crash.json").write_text(
         json.dumps({"kinds": {"new kind": {"injected": 3, "survived": 2, "lost": 1}}})
     )
     shown = render.figures()
-    assert "readers | 12 | 11 | 1 |" in shown and "| new kind | 3 | 2 | 1 |" in shown
+    assert (
+        "1 readers and 1 compiled functions | 12 | 11 | 1 |" in shown
+        and "| new kind | 3 | 2 | 1 |" in shown
+    )
 
 
 def test_nothing_brings_an_openmp_run_time_or_tells_one_to_tolerate_another():
