@@ -1,4 +1,4 @@
-"""tokret gives the values that were worked out by hand, as evaluation/conformance/cases.toml has them."""
+"""tokret gives the values worked out by hand, those of evaluation/conformance/cases.toml."""
 
 import importlib.util
 from pathlib import Path
