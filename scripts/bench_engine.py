@@ -214,7 +214,7 @@ def build(job: dict[str, Any]) -> list[dict[str, Any]]:
             "passages": len(data.lengths),
             "tokens": tokens,
             "width": WIDTH,
-            "cells": columns.get("centroids", 0) // WIDTH,
+            "cells": columns.get("groups", 0) // 4,
             "wall_s": round(wall, 2),
             "cpu_s": round(cpu, 2),
             "step_cpu_s": {name: round(s, 2) for name, s in spent.items()},

@@ -1,6 +1,6 @@
 """Measure the stages of a search by cells on one thread, beside the least that they must take.
 
-    python scripts/bench_stages.py [--quick] [--cells 8192] [--isa avx2 ...]
+    python scripts/bench_stages.py [--quick] [--cells 16384] [--isa avx2 ...]
 
 They run over random cells, 128 wide, and passages of about 267 tokens near some of them, coded at
 about two bits a dimension. Prints JSON lines: first the machine, then one line for each stage and

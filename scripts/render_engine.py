@@ -27,7 +27,16 @@ COLUMNS = {
         *("cell_ends", "code_ends", "token_ends", "posting_ends"),
     ),
     "codebook": (
-        *("centroids", "centres", "groups", "inverse", "rotation", "shares", "shifts"),
+        *(
+            "cell_code_ends",
+            "cell_codes",
+            "centres",
+            "groups",
+            "inverse",
+            "rotation",
+            "shares",
+            "shifts",
+        ),
         *("weights", "facts"),
     ),
 }

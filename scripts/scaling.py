@@ -104,7 +104,16 @@ def shape(build: Row) -> Shape:
 def rates(build: Row, search: Row) -> Rates:
     """What one measured point says."""
     columns, s, stages = build["columns"], shape(build), search["stages"]
-    code_book = ("centres", "centroids", "groups", "inverse", "rotation", "shares", "facts")
+    code_book = (
+        "centres",
+        "cell_codes",
+        "cell_code_ends",
+        "groups",
+        "inverse",
+        "rotation",
+        "shares",
+        "facts",
+    )
     effort, took = effort_of(build, search), build["step_cpu_s"]
     spent = {name: 1e6 * stages[name]["ms"] for name in ("cells", "probe", "compare", "refine")}
     return Rates(

@@ -39,9 +39,9 @@ def cells(rows):
 
 @pytest.mark.parametrize(
     ("tokens", "cells"),
-    [(0, 16), (1, 16), (100, 64), (10_000, 1024), (1_386_294, 8192), (10**9, 65_536)],
+    [(0, 16), (1, 16), (100, 128), (10_000, 2048), (1_386_294, 16_384), (10**9, 65_536)],
 )
-def test_the_number_of_cells_is_a_power_of_two_near_8_roots(tokens, cells):
+def test_the_number_of_cells_is_a_power_of_two_near_16_roots(tokens, cells):
     assert cells_for(tokens) == cells
 
 

@@ -37,7 +37,7 @@ QUERY_TOKENS = 24
 NOISE = 0.5  # of another token, on top of each
 WORK = 200_000_000  # tokens compared exactly, in all
 DOUBT = 2  # standard errors that a recall is kept below its mean
-GAIN = 0.002  # of recall, for which more work is worth keeping a setting
+GAIN = 0.001  # of recall, for which more work is worth keeping a setting
 MOST = 512  # passages whose codes are read for a query
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from tokret.errors import IndexCorruptError, UsageError
 from tokret.indexes import kmeans
+from tokret.indexes.cell_codes import pack, unpack
 from tokret.indexes.effort import calibration_of
 from tokret.indexes.files import parse_json
 from tokret.indexes.kmeans import Cells
@@ -45,7 +46,8 @@ from tokret.kernels.coding import (
 from tokret.types import Floats, Ints, Mask, Tokens, Vectors, quantise_rows
 
 LAYOUT: Layout = {
-    "centroids": ("|i1", None),  # [C, W], end to end
+    "cell_code_ends": ("<i8", None),
+    "cell_codes": ("|u1", None),  # of the centroids [C, W], see cell_codes.py
     "groups": ("<i4", None),  # of each cell
     "centres": ("|i1", None),  # [G, W], end to end
     "rotation": ("<f4", None),  # [H, W]: a vector to the lattice
@@ -167,8 +169,11 @@ class Codebook:
         """Append all of it to the columns of ``LAYOUT``."""
         facts = {**self.facts, "reach": self.reach, "far": self.cells.far}
         text = json.dumps(facts, sort_keys=True, allow_nan=False).encode()
+        coder = Coding(self.cells.centres, self.shifts, self.weights, self.shares)
+        codes, ends = pack(coder, self.cells.centroids, self.cells.groups)
         writer.append(
-            centroids=self.cells.centroids.reshape(-1),
+            cell_code_ends=ends,
+            cell_codes=codes,
             groups=self.cells.groups,
             centres=self.cells.centres.reshape(-1),
             rotation=self.rotation.reshape(-1),
@@ -188,18 +193,13 @@ class Codebook:
             facts = parse_json(held["facts"].tobytes())
             height = int(facts["height"])
             width = padded(height)
-            cells = Cells(
-                held["centroids"].reshape(-1, width),
-                held["groups"],
-                held["centres"].reshape(-1, width),
-                int(facts.pop("far")),
-            )
+            groups, centres = held["groups"], held["centres"].reshape(-1, width)
             shares = held["shares"].reshape(TABLES, SYMBOLS)
             bands = width // UNIT
             if (
-                len(cells.groups) != len(cells.centroids)
-                or not 1 <= len(cells.centroids) <= kmeans.MOST_CELLS
-                or not 0 <= cells.groups.min() <= cells.groups.max() < len(cells.centres)
+                not 1 <= len(groups) <= kmeans.MOST_CELLS
+                or not 0 <= groups.min() <= groups.max() < len(centres)
+                or centres.min() < -127
                 or held["shifts"].shape != (bands,)
                 or held["weights"].shape != (bands,)
                 or np.abs(held["shifts"].astype(np.int64)).max() > CONTEXTS
@@ -210,9 +210,13 @@ class Codebook:
                 or (shares.astype(np.int64).sum(axis=1) != STATES).any()
                 or (shares[:CONTEXTS, -1] == 0).any()  # what has no share of its own escapes
                 or any((shares[k, :n] == 0).any() for k, n in enumerate(HEAD_SYMBOLS, CONTEXTS))
-                or cells.centroids.min() < -127
             ):
                 raise ValueError("its tables do not fit each other")
+            coder = Coding(centres, held["shifts"], held["weights"], shares)
+            centroids = unpack(coder, held["cell_codes"], held["cell_code_ends"], groups)
+            if centroids.min() < -127:
+                raise ValueError("a cell lies where none can")
+            cells = Cells(centroids, groups, centres, int(facts.pop("far")))
             calibration_of(facts)
             return cls(
                 held["rotation"].reshape(height, width),

@@ -65,8 +65,8 @@ class Cells:
 
 
 def cells_for(tokens: int) -> int:
-    """Say how many cells so many tokens want: a power of two near 8 * sqrt(tokens)."""
-    wanted = 1 << round(log2(8 * sqrt(max(tokens, 1))))
+    """Say how many cells so many tokens want: a power of two near 16 * sqrt(tokens)."""
+    wanted = 1 << round(log2(16 * sqrt(max(tokens, 1))))
     return min(max(wanted, LEAST_CELLS), MOST_CELLS)
 
 
