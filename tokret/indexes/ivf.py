@@ -62,7 +62,7 @@ class Ivf(Spec):
     ``margin`` of the score within which they are.
     """
 
-    bits: float = 2.32
+    bits: float = 2.31
     store: Literal["none", "int8", "fp16", "fp32"] = "none"
     cells: int = 0
     seed: int = 0
