@@ -4,13 +4,14 @@
 
 #include "isa.h"
 
-#if defined(__AVX512BW__)
-#include <immintrin.h>
+#if defined(__AVX2__)
+#include "lanes_avx2.h"
 #endif
 
 namespace tokret {
 namespace {
 
+#if !defined(__AVX2__)
 // Copies of the states and of a step's symbols, as what is written could be them.
 inline bool read_some(const LaneRow& r) {
     const uint8_t* next = r.lanes->next;
@@ -41,6 +42,7 @@ Escapes read_lanes(const LaneRow& x, const LaneRow* y) {
     const bool in_x = read_some(x);
     return {in_x, y && read_some(*y)};
 }
+#endif
 
 #pragma GCC diagnostic ignored "-Wpsabi"  // vectors passed between inlined functions alone
 
