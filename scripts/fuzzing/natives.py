@@ -74,7 +74,7 @@ def passages(choose: Choices) -> tuple[Any, ...]:
 
 
 def isa(choose: Choices) -> str:
-    return choose.of((*_native.instruction_sets(), "none", "") * 2)
+    return str(choose.of((*_native.instruction_sets(), "none", "") * 2))
 
 
 def spoiled(choose: Choices, value: Any) -> Any:  # noqa: ANN401
