@@ -8,7 +8,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <cmath>
 #include <functional>
+#include <limits>
 #include <utility>
 
 #include "blocks.h"
@@ -37,6 +40,8 @@ constexpr std::int64_t MOST_WIDTH = 1 << 16;  // of int8: their products add up 
 constexpr std::int64_t MOST_EXACT = 1024;     // of int8: their products add up exactly in float32
 constexpr std::int64_t MOST_ROWS = 1 << 24;   // so many int8 add up within int32
 constexpr double MOST_SECONDS = 60;
+constexpr std::int32_t MOST_WEIGHT = 1 << 16, MOST_PENALTY = 1 << 24;
+constexpr std::int64_t TABLE_UNIT = 16;  // of a row of bytes that instructions read at a time
 
 void need(bool holds, const char* what) {
     if (!holds) throw nb::value_error(what);
@@ -126,49 +131,71 @@ auto array_of(std::vector<T>&& values) {
     return nb::ndarray<nb::numpy, T, nb::ndim<1>>(kept->data(), {kept->size()}, owner);
 }
 
-// Rows of passages as an encoder takes them.
-struct Passages {
-    In<std::int16_t, 2> fine, along;
-    In<std::uint16_t, 1> slots;
-    In<std::int64_t, 1> token_offsets;
-    In<std::uint16_t, 1> cells;
-    In<std::int64_t, 1> cell_offsets;
-
-    std::int64_t count() const { return static_cast<std::int64_t>(token_offsets.shape(0)) - 1; }
-    Passage operator[](std::int64_t n) const {
-        const std::int64_t first = token_offsets(n), cell = cell_offsets(n);
-        return {fine.data() + first * static_cast<std::int64_t>(fine.shape(1)),
-                along.data() + first * static_cast<std::int64_t>(fine.shape(1)),
-                slots.data() + first, token_offsets(n + 1) - first, cells.data() + cell,
-                cell_offsets(n + 1) - cell};
-    }
-};
+// Offsets [n + 1] of which none is less than the one before, within 0 to `total`.
+void need_slices(const In<std::int64_t, 1>& offsets, std::int64_t total) {
+    need_aligned(offsets);
+    const std::int64_t last = side(offsets) - 1;
+    need(last >= 0 && offsets(0) >= 0 && offsets(last) <= total,
+         "offsets must lie within their values");
+    bool rise = true;
+    for (std::int64_t n = 0; n < last; ++n) rise &= offsets(n) <= offsets(n + 1);
+    need(rise, "offsets must rise");
+}
 
 // Where part i of n passages begins.
 std::int64_t cut(std::int64_t n, int parts, int i) { return n * i / parts; }
 
+// The arrays of a lattice and of a segment are checked once: nothing may change them from then on.
 class Lattice {
   public:
     Lattice(In<std::int8_t, 2> centroids, In<std::int32_t, 1> shifts, In<std::int32_t, 1> weights,
             In<std::uint8_t, 2> shares, In<std::int32_t, 2> penalties)
         : centroids_(centroids), shifts_(shifts), weights_(weights), shares_(shares),
-          penalties_(penalties), decoder_(coding()), encoder_(coding()) {}
+          penalties_(penalties), decoder_(checked()), encoder_(coding()) {}
 
     Coding coding() const {
         Coding out;
-        out.width = static_cast<std::int64_t>(centroids_.shape(1));
+        out.width = side(centroids_, 1);
         out.shifts = shifts_.data();
         out.weights = weights_.data();
         out.shares = shares_.data();
         out.penalties = penalties_.data();
         out.centroids = centroids_.data();
-        out.cells = static_cast<std::int64_t>(centroids_.shape(0));
+        out.cells = side(centroids_);
         return out;
     }
     const Decoder& decoder() const { return decoder_; }
     const Encoder& encoder() const { return encoder_; }
 
   private:
+    Coding checked() const {
+        const std::int64_t width = side(centroids_, 1);
+        need(side(centroids_) > 0 && width > 0 && width % UNIT == 0 && width <= MOST_WIDTH,
+             "centroids must be one or more, of a width that is a multiple of 32");
+        need(side(shifts_) == width / UNIT && side(weights_) == width / UNIT,
+             "shifts and weights must be one for 32 dimensions");
+        need_aligned(shifts_);
+        need_aligned(weights_);
+        for (std::int64_t b = 0; b < width / UNIT; ++b)
+            need(shifts_(b) >= -CONTEXTS && shifts_(b) <= CONTEXTS && weights_(b) >= 0 &&
+                     weights_(b) <= MOST_WEIGHT,
+                 "shifts must be -48 to 48, weights 0 to 65536");
+        need(side(shares_) == TABLES && side(shares_, 1) == SYMBOLS &&
+                 side(penalties_) == TABLES && side(penalties_, 1) == SYMBOLS,
+             "shares and penalties must be [51, 64]");
+        need_aligned(penalties_);
+        for (int c = 0; c < TABLES; ++c) {
+            int sum = 0;
+            for (int s = 0; s < SYMBOLS; ++s) {
+                sum += shares_(c, s);
+                need(penalties_(c, s) >= 0 && penalties_(c, s) <= MOST_PENALTY,
+                     "penalties must be 0 to 2^24");
+            }
+            need(sum == STATES, "shares of a table must sum to 128");
+        }
+        return coding();
+    }
+
     In<std::int8_t, 2> centroids_;
     In<std::int32_t, 1> shifts_, weights_;
     In<std::uint8_t, 2> shares_;
@@ -177,23 +204,118 @@ class Lattice {
     Encoder encoder_;
 };
 
-struct CodedSegment {
-    In<std::int64_t, 1> posting_offsets;
-    In<std::uint16_t, 1> postings;
-    In<std::int64_t, 1> cell_offsets;
-    In<std::uint16_t, 1> cells;
+// Rows of passages as an encoder takes them.
+struct Passages {
+    In<std::int16_t, 2> fine, along;
+    In<std::uint16_t, 1> slots;
     In<std::int64_t, 1> token_offsets;
-    In<std::uint8_t, 1> codes;
-    In<std::int64_t, 1> code_offsets;
+    In<std::uint16_t, 1> cells;
+    In<std::int64_t, 1> cell_offsets;
 
-    Coded view() const {
-        return {{posting_offsets.data(), static_cast<std::int64_t>(posting_offsets.shape(0)) - 1,
-                 postings.data(), cell_offsets.data(), cells.data(),
-                 static_cast<std::int64_t>(token_offsets.shape(0)) - 1},
-                codes.data(), code_offsets.data(), token_offsets.data(),
-                static_cast<std::int64_t>(codes.shape(0))};
+    void check(const Coding& coding) const {
+        need(side(fine) == side(slots) && side(along) == side(slots) &&
+                 side(fine, 1) == coding.width && side(along, 1) == coding.width,
+             "rows must be of the centroids' width, with one slot each");
+        need_aligned(fine);
+        need_aligned(along);
+        need_aligned(slots);
+        need_aligned(cells);
+        need_offsets(token_offsets, side(slots));
+        need_offsets(cell_offsets, side(cells));
+        need(side(cell_offsets) == side(token_offsets), "cells must be those of the passages");
+        bool known = true, within = true;
+        for (std::int64_t n = 0; n < count(); ++n)
+            for (std::int64_t t = token_offsets(n); t < token_offsets(n + 1); ++t)
+                known &= slots(t) < cell_offsets(n + 1) - cell_offsets(n);
+        for (std::size_t i = 0; i < cells.size(); ++i) known &= cells(i) < coding.cells;
+        need(known, "a row names a cell that there is not");
+        const std::int16_t* const values = fine.data();
+        for (std::size_t i = 0; i < fine.size(); ++i)
+            within &= values[i] >= -127 * FINE && values[i] <= 127 * FINE;
+        need(within, "rows must lie within 127 steps");
+    }
+    // What is written must not be what says where to read.
+    template <class Written>
+    void need_apart_from(const Written& written) const {
+        need_apart(written, slots);
+        need_apart(written, token_offsets);
+        need_apart(written, cells);
+        need_apart(written, cell_offsets);
+    }
+    // How many threads have something to do.
+    int useful(int threads) const {
+        need(threads >= 1, "threads must be at least 1");
+        return static_cast<int>(std::clamp<std::int64_t>(count(), 1, threads));
+    }
+
+    std::int64_t count() const { return side(token_offsets) - 1; }
+    Passage operator[](std::int64_t n) const {
+        const std::int64_t first = token_offsets(n), cell = cell_offsets(n);
+        return {fine.data() + first * side(fine, 1), along.data() + first * side(fine, 1),
+                slots.data() + first, token_offsets(n + 1) - first, cells.data() + cell,
+                cell_offsets(n + 1) - cell};
     }
 };
+
+class CodedSegment {
+  public:
+    CodedSegment(In<std::int64_t, 1> posting_offsets, In<std::uint16_t, 1> postings,
+                 In<std::int64_t, 1> cell_offsets, In<std::uint16_t, 1> cells,
+                 In<std::int64_t, 1> token_offsets, In<std::uint8_t, 1> codes,
+                 In<std::int64_t, 1> code_offsets)
+        : posting_offsets_(posting_offsets), postings_(postings), cell_offsets_(cell_offsets),
+          cells_(cells), token_offsets_(token_offsets), codes_(codes),
+          code_offsets_(code_offsets) {
+        need_aligned(postings);
+        need_aligned(cells);
+        need_slices(posting_offsets, side(postings));
+        need_slices(cell_offsets, side(cells));
+        need_slices(code_offsets, side(codes));
+        need_slices(token_offsets, std::numeric_limits<std::int64_t>::max());
+        need(side(cell_offsets) == side(token_offsets) &&
+                 side(code_offsets) == side(token_offsets),
+             "cells, tokens and codes must be those of the same passages");
+        for (std::int64_t i = cell_offsets(0); i < cell_offsets(passages()); ++i)
+            beyond_ = std::max<std::int64_t>(beyond_, cells(i) + 1);
+    }
+
+    std::int64_t passages() const { return side(token_offsets_) - 1; }
+    std::int64_t beyond() const { return beyond_; }  // no cell of a passage is so great
+    bool has(std::int64_t passage) const { return passage >= 0 && passage < passages(); }
+    Coded view() const {
+        return {{posting_offsets_.data(), side(posting_offsets_) - 1, postings_.data(),
+                 cell_offsets_.data(), cells_.data(), passages()},
+                codes_.data(), code_offsets_.data(), token_offsets_.data(), side(codes_)};
+    }
+    template <class Written>
+    void need_apart_from(const Written& written) const {
+        for (const auto* offsets : {&posting_offsets_, &cell_offsets_, &token_offsets_,
+                                    &code_offsets_})
+            need_apart(written, *offsets);
+        need_apart(written, postings_);
+        need_apart(written, cells_);
+        need_apart(written, codes_);
+    }
+
+  private:
+    In<std::int64_t, 1> posting_offsets_;
+    In<std::uint16_t, 1> postings_;
+    In<std::int64_t, 1> cell_offsets_;
+    In<std::uint16_t, 1> cells_;
+    In<std::int64_t, 1> token_offsets_;
+    In<std::uint8_t, 1> codes_;
+    In<std::int64_t, 1> code_offsets_;
+    std::int64_t beyond_ = 0;
+};
+
+// Query tokens as int8 codes and their scales, of some width.
+Query coded_query(const In<std::int8_t, 2>& query, const In<float, 1>& scales,
+                  std::int64_t width) {
+    need(side(query, 1) == width, "the query is of another width");
+    need(side(scales) == side(query), "a query takes one scale a token");
+    need_aligned(scales);
+    return {query.data(), scales.data(), side(query)};
+}
 
 }  // namespace
 
@@ -337,16 +459,14 @@ NB_MODULE(_native, m) {
 
     nb::class_<Lattice>(m, "Lattice")
         .def(nb::init<In<std::int8_t, 2>, In<std::int32_t, 1>, In<std::int32_t, 1>,
-                      In<std::uint8_t, 2>, In<std::int32_t, 2>>());
+                      In<std::uint8_t, 2>, In<std::int32_t, 2>>(),
+             array, array, array, array, array);
 
     nb::class_<CodedSegment>(m, "CodedSegment")
-        .def("__init__", [](CodedSegment* self, In<std::int64_t, 1> posting_offsets,
-                            In<std::uint16_t, 1> postings, In<std::int64_t, 1> cell_offsets,
-                            In<std::uint16_t, 1> cells, In<std::int64_t, 1> token_offsets,
-                            In<std::uint8_t, 1> codes, In<std::int64_t, 1> code_offsets) {
-            new (self) CodedSegment{posting_offsets, postings, cell_offsets, cells, token_offsets,
-                                    codes, code_offsets};
-        });
+        .def(nb::init<In<std::int64_t, 1>, In<std::uint16_t, 1>, In<std::int64_t, 1>,
+                      In<std::uint16_t, 1>, In<std::int64_t, 1>, In<std::uint8_t, 1>,
+                      In<std::int64_t, 1>>(),
+             array, array, array, array, array, array, array);
 
     m.def("count_symbols", [](const std::string& isa, const Lattice& lattice,
                               In<std::int16_t, 2> fine, In<std::int16_t, 2> along,
@@ -354,8 +474,13 @@ NB_MODULE(_native, m) {
                               In<std::uint16_t, 1> cells, In<std::int64_t, 1> cell_offsets,
                               int threads, Out<std::int64_t, 2> counts) {
         const Passages passages{fine, along, slots, token_offsets, cells, cell_offsets};
-        const Isa& set = isa_of(isa);
         nb::gil_scoped_release unlocked;
+        passages.check(lattice.coding());
+        need(side(counts) == TABLES && side(counts, 1) == SYMBOLS, "counts must be [51, 64]");
+        need_aligned(counts);
+        passages.need_apart_from(counts);
+        threads = passages.useful(threads);
+        const Isa& set = isa_of(isa);
         std::vector<std::vector<std::int64_t>> shares(
             static_cast<std::size_t>(threads), std::vector<std::int64_t>(TABLES * SYMBOLS));
         in_threads(threads, [&](int i) {
@@ -364,22 +489,35 @@ NB_MODULE(_native, m) {
                 count_symbols(set, lattice.coding(), passages[n],
                               shares[static_cast<std::size_t>(i)].data());
         });
-        for (const auto& share : shares)
-            for (std::size_t k = 0; k < share.size(); ++k) counts.data()[k] += share[k];
-    });
+        for (std::size_t k = 0; k < TABLES * SYMBOLS; ++k) {
+            std::uint64_t sum = static_cast<std::uint64_t>(counts.data()[k]);
+            for (const auto& share : shares) sum += static_cast<std::uint64_t>(share[k]);
+            counts.data()[k] = static_cast<std::int64_t>(sum);
+        }
+    }, any, any, array, array, array, array, array, array, any, array);
 
     m.def("encode_passages", [](const std::string& isa, const Lattice& lattice,
                                 In<std::int16_t, 2> fine, In<std::int16_t, 2> along,
-                              In<std::uint16_t, 1> slots, In<std::int64_t, 1> token_offsets,
+                                In<std::uint16_t, 1> slots, In<std::int64_t, 1> token_offsets,
                                 In<std::uint16_t, 1> cells, In<std::int64_t, 1> cell_offsets,
                                 int threads, Out<std::int64_t, 1> ends,
                                 Out<std::int8_t, 2> rows) {
         const Passages passages{fine, along, slots, token_offsets, cells, cell_offsets};
-        const Isa& set = isa_of(isa);
-        std::vector<std::vector<std::uint8_t>> shares(static_cast<std::size_t>(threads));
+        std::vector<std::vector<std::uint8_t>> shares;
         std::atomic<bool> good{true};
         {
             nb::gil_scoped_release unlocked;
+            passages.check(lattice.coding());
+            need(side(ends) == passages.count(), "ends must be one a passage");
+            need(side(rows) == side(fine) && side(rows, 1) == side(fine, 1),
+                 "what is said must be of the rows' shape");
+            need_aligned(ends);
+            passages.need_apart_from(ends);
+            passages.need_apart_from(rows);
+            need_apart(ends, rows);
+            threads = passages.useful(threads);
+            const Isa& set = isa_of(isa);
+            shares.resize(static_cast<std::size_t>(threads));
             in_threads(threads, [&](int i) {
                 auto& mine = shares[static_cast<std::size_t>(i)];
                 for (std::int64_t n = cut(passages.count(), threads, i);
@@ -403,33 +541,44 @@ NB_MODULE(_native, m) {
         }
         if (!good) throw nb::value_error("a table of the codes lacks a symbol that is needed");
         return array_of(std::move(shares[0]));
-    });
+    }, any, any, array, array, array, array, array, array, any, array, array);
 
     m.def("decode_passage", [](const std::string& isa, const Lattice& lattice,
                                const CodedSegment& segment, std::int64_t n,
                                Out<std::int8_t, 2> rows) {
-        const Coded coded = segment.view();
-        const std::int64_t first = coded.code_offsets[n];
-        const Code code{coded.bytes + first, coded.code_offsets[n + 1] - first, coded.size - first,
-                        coded.cells.cells + coded.cells.cell_offsets[n],
-                        coded.cells.cell_offsets[n + 1] - coded.cells.cell_offsets[n],
-                        coded.token_offsets[n + 1] - coded.token_offsets[n]};
+        need(segment.has(n), "there is no such passage");
+        const Code code = segment.view().code(n);
+        need(side(rows) == code.count && side(rows, 1) == lattice.coding().width,
+             "rows must be those of the passage");
+        segment.need_apart_from(rows);
         return lattice.decoder().decode(isa_of(isa), code, rows.data());
-    });
+    }, any, any, any, any, array);
 
     m.def("score_cells", [](const std::string& isa, In<std::int8_t, 2> query, In<float, 1> scales,
                             In<std::int8_t, 2> centroids, In<float, 1> ones, float unit,
                             Out<std::uint8_t, 2> table, Out<std::int32_t, 2> nearest,
                             Out<float, 2> sims) {
-        const std::int64_t offsets[] = {0, static_cast<std::int64_t>(centroids.shape(0))};
-        const Docs docs{centroids.data(), ones.data(), offsets, 1,
-                        static_cast<std::int64_t>(centroids.shape(1)), Dtype::int8};
-        const Query tokens{query.data(), scales.data(), static_cast<std::int64_t>(query.shape(0))};
         nb::gil_scoped_release unlocked;
-        score_cells(isa_of(isa), tokens, docs, static_cast<std::int64_t>(nearest.shape(1)), unit,
-                    static_cast<std::int64_t>(table.shape(1)), table.data(), nearest.data(),
-                    sims.data());
-    });
+        const Query tokens = coded_query(query, scales, side(centroids, 1));
+        need(side(centroids, 1) <= MOST_WIDTH, "int8 rows are too wide");
+        need(side(ones) == side(centroids), "int8 takes one scale a row");
+        need(side(table) == side(centroids) && side(table, 1) >= side(query) &&
+                 side(table, 1) % TABLE_UNIT == 0,
+             "the table must be [C, L], L a multiple of 16 and no less than the query's tokens");
+        need(side(nearest) == side(query) && side(sims) == side(query) &&
+                 side(nearest, 1) == side(sims, 1),
+             "nearest and sims must be [Q, K]");
+        need(side(nearest, 1) >= 1 && side(nearest, 1) <= side(centroids),
+             "there are not so many cells");
+        need_aligned(ones);
+        need_aligned(nearest);
+        need_aligned(sims);
+        const std::int64_t offsets[] = {0, side(centroids)};
+        const Docs docs{centroids.data(), ones.data(), offsets, 1, side(centroids, 1),
+                        Dtype::int8};
+        score_cells(isa_of(isa), tokens, docs, side(nearest, 1), unit, side(table, 1),
+                    table.data(), nearest.data(), sims.data());
+    }, any, array, array, array, array, any, array, array, array);
 
     m.def("probe", [](const CodedSegment& segment, In<std::int32_t, 2> nearest, In<float, 2> sims,
                       In<float, 1> missing, std::optional<In<bool, 1>> allowed,
@@ -437,37 +586,78 @@ NB_MODULE(_native, m) {
         Found found;
         {
             nb::gil_scoped_release unlocked;
+            need(side(sims) == side(nearest) && side(sims, 1) == side(nearest, 1) &&
+                     side(missing) == side(nearest) && side(nearest) <= MOST_ROWS,
+                 "nearest and sims must be [Q, K], missing [Q], Q at most 2^24");
+            need(!allowed || side(*allowed) == segment.passages(),
+                 "allowed must be one a passage");
+            need(most >= 0, "passages must be 0 or more");
+            need_aligned(nearest);
+            need_aligned(sims);
+            need_aligned(missing);
             found = probe(segment.view().cells, nearest.data(), sims.data(), missing.data(),
-                          static_cast<std::int64_t>(nearest.shape(0)),
-                          static_cast<std::int64_t>(nearest.shape(1)),
-                          allowed ? allowed->data() : nullptr, most);
+                          side(nearest), side(nearest, 1), bytes_of(allowed), most);
         }
         return nb::make_tuple(array_of(std::move(found.passages)), array_of(std::move(found.gains)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
+    }, any, array, array, array, maybe, any);
 
     m.def("interact", [](const std::string& isa, const CodedSegment& segment,
                          In<std::uint8_t, 2> table, std::int64_t tokens,
                          std::optional<In<std::int64_t, 1>> passages, Out<std::int32_t, 1> sums) {
         nb::gil_scoped_release unlocked;
-        interact(isa_of(isa), segment.view().cells, table.data(), tokens,
-                 static_cast<std::int64_t>(table.shape(1)), passages ? passages->data() : nullptr,
-                 static_cast<std::int64_t>(sums.shape(0)), sums.data());
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
+        need(side(table, 1) % TABLE_UNIT == 0 && tokens >= 0 && tokens <= side(table, 1) &&
+                 tokens <= MOST_ROWS / 2,
+             "the table must be [C, L], L a multiple of 16 and no less than the query's tokens");
+        need(segment.beyond() <= side(table), "a passage names a cell that there is not");
+        need(side(sums) == (passages ? side(*passages) : segment.passages()),
+             "sums must be one a passage");
+        need_aligned(sums);
+        segment.need_apart_from(sums);
+        if (passages) {
+            need_aligned(*passages);
+            need_apart(sums, *passages);
+            bool known = true;
+            for (std::int64_t i = 0; i < side(*passages); ++i) known &= segment.has((*passages)(i));
+            need(known, "there is no such passage");
+        }
+        interact(isa_of(isa), segment.view().cells, table.data(), tokens, side(table, 1),
+                 passages ? passages->data() : nullptr, side(sums), sums.data());
+    }, any, any, array, any, maybe, array);
 
     m.def("refine", [](const std::string& isa, const Lattice& lattice, In<std::int8_t, 2> query,
                        In<float, 1> scales, nb::list segments, In<std::int64_t, 1> owners,
                        In<std::int64_t, 1> passages, In<float, 1> expected, std::int64_t keep,
                        float margin, int threads, Out<float, 2> sims) {
+        const Query tokens = coded_query(query, scales, lattice.coding().width);
+        need(side(owners) == side(passages) && side(expected) == side(passages),
+             "owners and expected must be one a passage");
+        need(side(sims) == side(passages) && side(sims, 1) == side(query),
+             "sims must be one a passage and token of the query");
+        need(keep >= 1 && threads >= 1, "keep and threads must be at least 1");
+        need(!std::isnan(margin), "margin must be a number");
+        need_aligned(owners);
+        need_aligned(passages);
+        need_aligned(expected);
+        need_aligned(sims);
         std::vector<Coded> parts;
-        for (nb::handle segment : segments)
-            parts.push_back(nb::cast<const CodedSegment&>(segment).view());
+        std::vector<std::int64_t> sizes;
+        for (nb::handle segment : segments) {
+            const auto& held = nb::cast<const CodedSegment&>(segment);
+            held.need_apart_from(sims);
+            parts.push_back(held.view());
+            sizes.push_back(held.passages());
+        }
         std::vector<Place> places;
-        for (std::size_t i = 0; i < passages.shape(0); ++i)
-            places.push_back({static_cast<std::int32_t>(owners(i)), passages(i)});
-        const Query tokens{query.data(), scales.data(), static_cast<std::int64_t>(query.shape(0))};
+        for (std::int64_t i = 0; i < side(passages); ++i) {
+            const std::int64_t owner = owners(i), n = passages(i);
+            need(owner >= 0 && owner < static_cast<std::int64_t>(parts.size()) && n >= 0 &&
+                     n < sizes[static_cast<std::size_t>(owner)],
+                 "there is no such passage");
+            places.push_back({static_cast<std::int32_t>(owner), n});
+        }
         nb::gil_scoped_release unlocked;
         return refine(isa_of(isa), lattice.decoder(), tokens, parts.data(), places.data(),
                       expected.data(), static_cast<std::int64_t>(places.size()), keep, margin,
                       threads, sims.data());
-    });
+    }, any, any, array, array, any, array, array, array, any, any, any, array);
 }

@@ -29,7 +29,7 @@ void to_bytes(const float* sims, int64_t count, int64_t lanes, int64_t take, flo
         }
         for (; l < take; ++l) {
             const float x = row[l] * unit + 128.5f;
-            to[l] = uint8_t(x < 0 ? 0.0f : x > 255 ? 255.0f : x);
+            to[l] = uint8_t(x > 255 ? 255.0f : x > 0 ? x : 0.0f);
         }
     }
 }

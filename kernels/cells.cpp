@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <functional>
 #include <limits>
 
@@ -82,6 +83,8 @@ void score_cells(const Isa& isa, const Query& query, const Docs& centroids, std:
         Nearest& mine = best[static_cast<std::size_t>(q)];
         mine.cut(most);
         std::sort(mine.found.begin(), mine.found.end());
+        mine.found.resize(most, {-std::numeric_limits<float>::infinity(),
+                                 static_cast<std::int32_t>(total)});
         for (std::int64_t k = 0; k < keep; ++k) {
             nearest[q * keep + k] = mine.found[static_cast<std::size_t>(k)].cell;
             sims[q * keep + k] = mine.found[static_cast<std::size_t>(k)].sim;
@@ -89,9 +92,11 @@ void score_cells(const Isa& isa, const Query& query, const Docs& centroids, std:
     }
 }
 
+constexpr float MOST_GAIN = 1e30f;  // of one cell: sums of it are numbers, which have an order
+
 Found probe(const Postings& cells, const std::int32_t* nearest, const float* sims,
-            const float* missing, std::int64_t tokens, std::int64_t keep, const bool* allowed,
-            std::int64_t most) {
+            const float* missing, std::int64_t tokens, std::int64_t keep,
+            const std::uint8_t* allowed, std::int64_t most) {
     const std::size_t passages = static_cast<std::size_t>(cells.passages);
     std::vector<float> gain(passages, 0);
     std::vector<std::uint16_t> seen(passages, 0);  // the last query token, from 1 on
@@ -102,7 +107,8 @@ Found probe(const Postings& cells, const std::int32_t* nearest, const float* sim
         for (std::int64_t k = 0; k < keep; ++k) {  // nearest first: the first hit is the best
             const float more = sims[q * keep + k] - missing[q];
             const std::int64_t cell = nearest[q * keep + k];
-            if (cell >= cells.known) continue;
+            if (cell < 0 || cell >= cells.known) continue;
+            if (!(std::abs(more) <= MOST_GAIN)) continue;
             const std::uint16_t* at = cells.postings + cells.posting_offsets[cell];
             const std::uint16_t* end = cells.postings + cells.posting_offsets[cell + 1];
             for (; at < end; ++at) {
@@ -162,8 +168,9 @@ class Reader {
 
     bool score(const Coded* segments, const Place& one, float* sims, const Place* two,
                float* more_sims) {
-        const Code first = code_of(segments[one.segment], one.passage, 0);
-        const Code second = two ? code_of(segments[two->segment], two->passage, 1) : Code{};
+        const Code first = segments[one.segment].code(one.passage);
+        const Code second = two ? segments[two->segment].code(two->passage) : Code{};
+        if (!make_room(first, 0) || !make_room(second, 1)) return false;
         if (!decoder_.decode(isa_, first, rows_[0].data(), two ? &second : nullptr,
                              rows_[1].data()))
             return false;
@@ -173,20 +180,14 @@ class Reader {
     }
 
   private:
-    Code code_of(const Coded& codes, std::int64_t n, int which) {
-        const Postings& cells = codes.cells;
-        const std::int64_t count = codes.token_offsets[n + 1] - codes.token_offsets[n];
-        const std::size_t values = static_cast<std::size_t>(count * decoder_.coding().width);
+    // Memory for the rows of a passage. False where its bytes cannot say so many.
+    bool make_room(const Code& code, int which) {
+        if (!code.has_room()) return false;
+        const std::size_t count = static_cast<std::size_t>(code.count);
+        const std::size_t values = count * static_cast<std::size_t>(decoder_.coding().width);
         if (rows_[which].size() < values) rows_[which].resize(values);
-        if (ones_.size() < static_cast<std::size_t>(count))
-            ones_.resize(static_cast<std::size_t>(count), 1.0f);
-        const std::int64_t at = codes.code_offsets[n];
-        return {codes.bytes + at,
-                codes.code_offsets[n + 1] - at,
-                codes.size - at,
-                cells.cells + cells.cell_offsets[n],
-                cells.cell_offsets[n + 1] - cells.cell_offsets[n],
-                count};
+        if (ones_.size() < count) ones_.resize(count, 1.0f);
+        return true;
     }
 
     void compare(std::int64_t count, const std::int8_t* coded, float* sims) {
@@ -226,6 +227,7 @@ std::int64_t refine(const Isa& isa, const Decoder& decoder, const Query& query,
     const std::int64_t none[] = {0, 0};
     const Docs shape{nullptr, nullptr, none, 1, decoder.coding().width, Dtype::int8};
     const Packed packed(isa, query, shape);
+    threads = static_cast<int>(std::min<std::int64_t>(threads, CHUNK / 2));
     std::vector<Reader> readers(static_cast<std::size_t>(threads),
                                 Reader(isa, decoder, query, packed));
     std::vector<double> best;  // of those done, the `keep` best, least first

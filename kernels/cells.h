@@ -27,10 +27,21 @@ struct Coded {
     const std::int64_t* code_offsets;   // [passages + 1]
     const std::int64_t* token_offsets;  // [passages + 1]
     std::int64_t size;                  // of bytes
+
+    Code code(std::int64_t n) const {
+        const std::int64_t at = code_offsets[n], cell = cells.cell_offsets[n];
+        return {bytes + at,
+                code_offsets[n + 1] - at,
+                size - at,
+                cells.cells + cell,
+                cells.cell_offsets[n + 1] - cell,
+                token_offsets[n + 1] - token_offsets[n]};
+    }
 };
 
 // How near every cell is to every query token: bytes [cells, stride], 128 for 0 and `unit` for 1;
-// and for each query token its `keep` nearest cells, nearest first, ties in order.
+// and for each query token its `keep` nearest cells, nearest first, ties in order; a cell that
+// there is not, in the place of one whose similarity is no number.
 void score_cells(const Isa& isa, const Query& query, const Docs& centroids, std::int64_t keep,
                  float unit, std::int64_t stride, std::uint8_t* table, std::int32_t* nearest,
                  float* sims);
@@ -43,8 +54,8 @@ struct Found {
 // Passages of the nearest cells [tokens, keep] with what they gain over `missing` [tokens]: the
 // `most` best, ties in order.
 Found probe(const Postings& cells, const std::int32_t* nearest, const float* sims,
-            const float* missing, std::int64_t tokens, std::int64_t keep, const bool* allowed,
-            std::int64_t most);
+            const float* missing, std::int64_t tokens, std::int64_t keep,
+            const std::uint8_t* allowed, std::int64_t most);
 
 // The sum over query tokens of the nearest cell of each passage, in units of the table.
 void interact(const Isa& isa, const Postings& cells, const std::uint8_t* table, std::int64_t tokens,

@@ -357,7 +357,6 @@ Decoder::Decoder(const Coding& coding) : coding_(coding), tables_(TABLES) {
 namespace {
 
 constexpr std::int64_t AHEAD = 4;   // rows: a centroid comes from far away
-constexpr std::int64_t HEAD = 2 * CODE_LANES + 4;
 
 // A passage being read, row after row.
 class Reading {
@@ -383,7 +382,7 @@ class Reading {
     // The head. False where it is not what an encoder writes.
     bool begin() {
         if (code_.count == 0) return true;
-        if (code_.size < HEAD) return false;
+        if (code_.size < CODE_HEAD || !code_.has_room()) return false;
         const std::uint8_t* at = code_.bytes;
         for (std::uint16_t& state : lanes_.states) {
             state = static_cast<std::uint16_t>(at[0] | at[1] << 8);
@@ -391,8 +390,8 @@ class Reading {
             at += 2;
         }
         const std::uint32_t size = at[0] | at[1] << 8 | at[2] << 16 | std::uint32_t(at[3]) << 24;
-        lanes_.next = code_.bytes + HEAD;
-        if (size > std::uint64_t(code_.size - HEAD)) return false;
+        lanes_.next = code_.bytes + CODE_HEAD;
+        if (size > std::uint64_t(code_.size - CODE_HEAD)) return false;
         aside_ = end_ = lanes_.next + size;
         last_ = code_.bytes + code_.size;
         row_cells_.resize(static_cast<std::size_t>(code_.count));

@@ -88,6 +88,8 @@ class Encoder {
     std::vector<std::uint8_t> starts_;  // [TABLES, SYMBOLS], shares before a symbol's
 };
 
+constexpr std::int64_t CODE_HEAD = 2 * CODE_LANES + 4;  // bytes: states, the size of the stream
+
 // A passage as an encoder wrote it.
 struct Code {
     const std::uint8_t* bytes;
@@ -96,6 +98,10 @@ struct Code {
     const std::uint16_t* cells;
     std::int64_t cell_count;
     std::int64_t count;  // rows
+
+    // Whether so many rows can be said: a row is the first of a cell of the passage, or there is
+    // a byte aside that says its slot or how far back the row is that lies in the same cell.
+    bool has_room() const { return !count || count - cell_count <= size - CODE_HEAD; }
 };
 
 class Decoder {

@@ -13,7 +13,7 @@ import numpy as np
 
 from fuzzing import Target
 from tokret.errors import UsageError
-from tokret.kernels import _native
+from tokret.kernels import _native, coding
 
 REFUSED = (TypeError, ValueError, MemoryError)
 NUMBERS = (0, 1, -1, 2, 7, 255, 1 << 15, 1 << 31, -(1 << 31), (1 << 63) - 1, -(1 << 63), 1 << 40)
@@ -74,7 +74,7 @@ def passages(choose: Choices) -> tuple[Any, ...]:
 
 
 def isa(choose: Choices) -> str:
-    return choose.of((*_native.instruction_sets(), "none", "") * 2)
+    return str(choose.of((*_native.instruction_sets(), "none", "") * 2))
 
 
 def spoiled(choose: Choices, value: Any) -> Any:  # noqa: ANN401
@@ -201,8 +201,187 @@ def cell_sums(choose: Choices) -> list[Any]:
     return [rows_of(choose, "i1", count, width), numbers, choose.of((1, 2, 5)), out]
 
 
-MAKES = (maxsim, live_tokens, token_topk, xtr_aggregate, nearest, cell_sums)
+def lattice(choose: Choices, width: int) -> list[Any]:
+    """Centroids, shifts, weights, shares and penalties."""
+    rng = choose.rng()
+    shares = np.ones((coding.TABLES, coding.SYMBOLS), np.int64)
+    for table, symbols in enumerate(coding.HEAD_SYMBOLS, coding.CONTEXTS):
+        shares[table, symbols:] = 0
+    for row in shares:
+        row += rng.multinomial(coding.STATES - row.sum(), row / row.sum())
+    bands = width // coding.UNIT
+    return [
+        rows_of(choose, "i1", choose.of((3, 1, 300)), width),
+        rng.integers(-9, 10, bands).astype(np.int32),
+        rng.integers(1, 1 << 16, bands).astype(np.int32),
+        shares.astype(np.uint8),
+        coding.penalties(shares.astype(np.uint8)),
+    ]
+
+
+def rows_in_cells(choose: Choices, cells: int, width: int) -> list[Any]:
+    """Rows, what lies along them, slots, token offsets, cells, cell offsets."""
+    count = choose.of((1, 3, 9, 0))
+    given = offsets(choose, count, choose.of((5, 1, 40, 300, 0)) * (count > 0))
+    rng = choose.rng()
+    shape = int(given[-1]), width
+    numbers = rng.integers(0, cells, shape[0]).astype(np.int32)
+    fine = (rng.normal(0, 1000, shape).clip(-8128, 8128)).astype(np.int16)
+    fine[1::2] = fine[: len(fine) // 2 * 2 : 2]  # rows that predict one another
+    along = rng.normal(0, 700, shape).astype(np.int16)
+    batch = coding.batch(fine, along, numbers, given)
+    return [fine, along, batch.slots, given, batch.cells, batch.cell_offsets]
+
+
+def segment(choose: Choices, held: Any, cells: int, width: int) -> list[Any]:  # noqa: ANN401
+    """Postings by cell, and cells, tokens and codes by passage; some codes are not as written."""
+    arrays = rows_in_cells(choose, cells, width)
+    ends = np.zeros(len(arrays[3]) - 1, np.int64)
+    rows = np.zeros(arrays[0].shape, np.int8)
+    codes = _native.encode_passages("scalar", held, *arrays, 1, ends, rows).copy()
+    rng = choose.rng()
+    if len(codes) and choose.below(2):
+        codes[rng.integers(0, len(codes), 3)] = rng.integers(0, 256, 3)
+    tokens, own, starts = arrays[3:]
+    owners = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    order = np.argsort(own, kind="stable")
+    counts = np.bincount(own, minlength=cells).cumsum()
+    return [
+        np.concatenate([[0], counts]).astype(np.int64),
+        owners[order].astype(np.uint16),
+        starts,
+        own,
+        tokens,
+        codes,
+        np.concatenate([[0], ends]).astype(np.int64),
+    ]
+
+
+def coded(choose: Choices) -> tuple[list[Any], list[Any]]:
+    """What a lattice is made from, and a segment of it."""
+    width = choose.of((32, 64, 128))
+    tables = lattice(choose, width)
+    return tables, segment(choose, _native.Lattice(*tables), len(tables[0]), width)
+
+
+def some_passages(choose: Choices, given: list[Any]) -> Any:  # noqa: ANN401
+    count = len(given[4]) - 1
+    return choose.rng().integers(0, max(count, 1), choose.of((3, 1, 20)) * (count > 0))
+
+
+def count_symbols(choose: Choices) -> list[Any]:
+    tables = lattice(choose, choose.of((32, 64, 128)))
+    arrays = rows_in_cells(choose, *tables[0].shape)
+    counts = np.zeros((coding.TABLES, coding.SYMBOLS), np.int64)
+    return [isa(choose), *tables, *arrays, choose.of((1, 2, 5)), counts]
+
+
+def encode_passages(choose: Choices) -> list[Any]:
+    *given, _ = count_symbols(choose)
+    ends = np.zeros(len(given[9]) - 1, np.int64)
+    return [*given, ends, np.zeros(given[6].shape, np.int8)]
+
+
+def decode_passage(choose: Choices) -> list[Any]:
+    tables, given = coded(choose)
+    tokens = np.diff(given[4])
+    n = choose.below(max(len(tokens), 1))
+    rows = np.zeros((tokens[n] if len(tokens) else 0, tables[0].shape[1]), np.int8)
+    return [isa(choose), *tables, *given, n, rows]
+
+
+def score_cells(choose: Choices) -> list[Any]:
+    centroids = rows_of(choose, "i1", choose.of((9, 1, 300)), choose.of((32, 1, 7, 128, 129)))
+    tokens = choose.of((3, 1, 17, 65, 0))
+    keep = min(choose.of((2, 1, 100)), len(centroids))
+    return [
+        isa(choose),
+        rows_of(choose, "i1", tokens, centroids.shape[1]),
+        rows_of(choose, "f4", tokens),
+        centroids,
+        rows_of(choose, "f4", len(centroids)),
+        choose.of((1.0, 1e-30, 1e30, 0.0)),
+        np.zeros((len(centroids), -(-max(tokens, 1) // 16) * 16), np.uint8),
+        np.zeros((tokens, keep), np.int32),
+        np.zeros((tokens, keep), np.float32),
+    ]
+
+
+def probe(choose: Choices) -> list[Any]:
+    tables, given = coded(choose)
+    tokens, keep, rng = choose.of((3, 1, 17, 0)), choose.of((2, 1, 30, 0)), choose.rng()
+    allowed = choose.of((None, rng.random(len(given[4]) - 1) < 0.5))
+    return [
+        *given,
+        rng.integers(0, len(tables[0]), (tokens, keep)).astype(np.int32),
+        rows_of(choose, "f4", tokens, keep),
+        rows_of(choose, "f4", tokens),
+        allowed,
+        choose.of((2, 0, 100)),
+    ]
+
+
+def interact(choose: Choices) -> list[Any]:
+    tables, given = coded(choose)
+    tokens = choose.of((3, 1, 17, 65, 0))
+    shape = len(tables[0]), -(-max(tokens, 1) // 16) * 16
+    table = choose.rng().integers(0, 256, shape).astype(np.uint8)
+    some = choose.of((None, some_passages(choose, given)))
+    sums = np.zeros(len(given[4]) - 1 if some is None else len(some), np.int32)
+    return [isa(choose), *given, table, tokens, some, sums]
+
+
+def refine(choose: Choices) -> list[Any]:
+    tables, given = coded(choose)
+    tokens, some = choose.of((3, 1, 17, 65, 0)), some_passages(choose, given)
+    return [
+        isa(choose),
+        *tables,
+        *given,
+        rows_of(choose, "i1", tokens, tables[0].shape[1]),
+        rows_of(choose, "f4", tokens),
+        np.zeros(len(some), np.int64),
+        some,
+        rows_of(choose, "f4", len(some)),
+        choose.of((1, 3, 100)),
+        choose.of((0.0, 1.0, 1e30)),
+        choose.of((1, 2, 5)),
+        np.zeros((len(some), tokens), np.float32),
+    ]
+
+
+TABLES, COLUMNS = 5, 7  # arguments of a lattice, and of a segment
+
+
+def with_lattice(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The lattice of a function as arguments, which follow the first."""
+    return lambda isa, *rest: function(isa, _native.Lattice(*rest[:TABLES]), *rest[TABLES:])
+
+
+def with_segment(function: Callable[..., Any], before: int) -> Callable[..., Any]:
+    """The segment of a function as arguments, which follow so many others."""
+
+    def call(*given: Any) -> Any:  # noqa: ANN401
+        held = _native.CodedSegment(*given[before : before + COLUMNS])
+        return function(*given[:before], held, *given[before + COLUMNS :])
+
+    return call
+
+
+def refine_one(isa: Any, lattice: Any, segment: Any, query: Any, scales: Any, *rest: Any) -> Any:  # noqa: ANN401
+    return _native.refine(isa, lattice, query, scales, [segment], *rest)
+
+
+MAKES = (maxsim, live_tokens, token_topk, xtr_aggregate, nearest, cell_sums, score_cells)
+FUNCTIONS = [(make, getattr(_native, make.__name__)) for make in MAKES] + [
+    (count_symbols, with_lattice(_native.count_symbols)),
+    (encode_passages, with_lattice(_native.encode_passages)),
+    (decode_passage, with_lattice(with_segment(_native.decode_passage, 2))),
+    (probe, with_segment(_native.probe, 0)),
+    (interact, with_segment(_native.interact, 1)),
+    (refine, with_lattice(with_segment(refine_one, 2))),
+]
 NATIVES = [
-    Target(f"native_{make.__name__}", called(make, getattr(_native, make.__name__)), native=True)
-    for make in MAKES
+    Target(f"native_{make.__name__}", called(make, function), native=True)
+    for make, function in FUNCTIONS
 ]

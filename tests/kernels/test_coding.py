@@ -396,3 +396,32 @@ def test_whatever_the_bytes_nothing_beyond_them_is_touched(width):
     assert done.returncode == 0, done.stderr[-2000:]
     rows, refused = map(int, done.stdout.split())
     assert rows > 50 and refused > 1000  # both happen
+
+
+def test_rows_that_are_their_cells_take_less_than_a_byte_each(lattices):
+    rng = np.random.default_rng(0)
+    shares = np.zeros((TABLES, SYMBOLS), np.int64)
+    for table, (symbols, likely) in enumerate([(64, 31)] * CONTEXTS + [(32, 0), (41, 0), (3, 0)]):
+        shares[table, :symbols] = symbols < 64
+        shares[table, -1] += symbols == 64
+        shares[table, likely] += STATES - shares[table].sum()
+    centroids = rng.integers(-127, 128, (300, 32)).astype(np.int8)
+    band = np.zeros(1, np.int32)
+    compiled = lattices.both((centroids, band, band + 256, shares.astype(np.uint8)))[1]
+    fine, ends = centroids.astype(np.int16) * 64, np.array([0, 300])
+    one = compiled_coding.batch(fine, np.zeros_like(fine), np.arange(300, dtype=np.int32), ends)
+    codes = compiled.encode(one)[0]
+    assert len(codes) < 300
+    columns = (np.zeros(1, np.int64), one.cells[:0], one.cell_offsets, one.cells)
+    for rows in (300, 1 << 40):
+        cuts = np.array([0, len(codes)])
+        held = stages.block(compiled, *columns, np.array([0, rows]), codes, cuts)
+        query = np.ones((1, 32), np.int8), np.ones(1, np.float32)
+        asked = (np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, np.float32), 1, 0.0, 1)
+        if rows == 300:
+            assert np.array_equal(stages.decode(compiled, held, 0, 300), centroids)
+            best = stages.refine(compiled, [held], *query, *asked)
+            assert best == centroids.sum(axis=1, dtype=int).max()
+        else:  # more than its bytes can say, and more than there is memory for
+            with pytest.raises(ValueError, match="not what was coded"):
+                stages.refine(compiled, [held], *query, *asked)

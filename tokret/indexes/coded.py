@@ -150,7 +150,9 @@ class CodedSegment:
             or (len(ends) and (ends[0] < 0 or not rising(ends) or ends[-1] != len(postings)))
         ):
             raise IndexCorruptError(f"{segment.path}: its postings do not cover its cells.")
-        if (np.diff(self.code_offsets) < np.diff(self.token_offsets)).any():
+        # A row is the first of a cell of its passage, or has a byte of its own.
+        most = np.diff(self.code_offsets) + np.diff(self.cell_offsets)
+        if (most < np.diff(self.token_offsets)).any():
             raise IndexCorruptError(f"{segment.path}: a passage has more tokens than bytes.")
         if not (np.isfinite(self.errors).all() and self.errors.min(initial=0) >= 0):
             raise IndexCorruptError(f"{segment.path}: an error of codes is no length.")
