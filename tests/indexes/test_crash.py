@@ -212,6 +212,15 @@ def test_a_signal_waits_for_the_pointer_of_a_commit(index, monkeypatch, number):
     assert leftovers(path) == []
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as Python takes it, wherever the tests run: a shell ignores it in the background."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_handlers_come_back_after_a_section_that_signals_wait_for():
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(ValueError, match="oh"), uninterrupted():
