@@ -119,13 +119,14 @@ def changed(path: Path, want: dict[str, bytes], building: str) -> bool:
         file = path / name
         if any(part.is_symlink() for part in (file, *file.parents[: name.count("/")])):
             return True
-        if not file.is_file() or file.stat().st_size > 1 << 30:
+        if not file.is_file():
             return True
-        now = file.read_bytes()
-        if building and building in name:
-            now = now[: len(data)]
-        if now != data:
+        cut = bool(building) and building in name
+        if not cut and file.stat().st_size != len(data):
             return True
+        with open(file, "rb") as opened:
+            if opened.read(len(data)) != data:
+                return True
     return False
 
 

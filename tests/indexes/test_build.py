@@ -220,6 +220,21 @@ def test_damage_to_an_unfinished_build_is_found_and_never_built_upon(tmp_path):
             build(path, DOCS, encoder="toy", overwrite=True)
 
 
+@pytest.mark.parametrize("grown", [1, 5 << 30])
+def test_what_grew_behind_an_unfinished_build_is_cut_off_when_it_goes_on(tmp_path, grown):
+    path, whole = tmp_path / "i", tmp_path / "whole"
+    build(whole, DOCS, encoder="toy")
+    with pytest.raises(Interrupted):
+        build(path, DOCS, encoder="toy", stop=lambda: True)
+    written = json.loads((path / "build.json").read_text())["ingest"]["writing"]["id"]
+    files = list((path / "segments" / written).glob("*.bin"))
+    for file in files:
+        os.truncate(file, file.stat().st_size + grown)  # as an append that a kill cut short
+    build(path, DOCS, encoder="toy")
+    assert files and contents(path) == contents(whole)
+    assert verify(path) == []
+
+
 def test_a_build_that_stopped_among_duplicates_goes_on(tmp_path, backend):
     docs = [*DOCS[:112], *DOCS[:64], *DOCS[112:]]  # a segment is sealed, then nothing is new
     for windows in range(6, 13):
