@@ -13,7 +13,7 @@ from tokret.cli.clean import escaped
 from tokret.cli.corpus import encoder_spec
 from tokret.cli.ending import again
 from tokret.cli.eval import judgements, split_names
-from tokret.cli.options import Model, check_folder, complete_measure
+from tokret.cli.options import Model, QrelsFile, RemoveSelf, Split, check_folder, complete_measure
 from tokret.cli.talk import Talk
 from tokret.errors import UsageError
 
@@ -33,15 +33,7 @@ def run(
     runs: Annotated[
         list[str], typer.Argument(metavar="RUN...", help="Run files; the first is the baseline.")
     ],
-    qrels: Annotated[
-        str,
-        typer.Option(
-            "--qrels",
-            "-r",
-            metavar="FILE",
-            help="Judgements: a file, BEIR folder or ir_datasets id.",
-        ),
-    ],
+    qrels: QrelsFile,
     measures: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,7 +43,7 @@ def run(
             autocompletion=complete_measure,
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Which judgements of a BEIR folder.")] = "test",
+    split: Split = "test",
     every_pair: Annotated[
         bool, typer.Option("--all-pairs", help="Every pair of runs, not only with the first.")
     ] = False,
@@ -70,13 +62,7 @@ def run(
     per_query: Annotated[
         bool, typer.Option("--per-query", help="With --json, also the values of every query.")
     ] = False,
-    remove_self: Annotated[
-        bool | None,
-        typer.Option(
-            "--remove-self/--keep-self",
-            help="Drop a document whose id is the query's; default: for ArguAna and Quora only.",
-        ),
-    ] = None,
+    remove_self: RemoveSelf = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Also write a page.")
     ] = None,

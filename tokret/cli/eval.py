@@ -12,7 +12,7 @@ import typer
 from tokret.cli.clean import escaped
 from tokret.cli.ending import again
 from tokret.cli.failure import GATE
-from tokret.cli.options import complete_measure
+from tokret.cli.options import QrelsFile, RemoveSelf, Split, complete_measure
 from tokret.cli.talk import Talk
 from tokret.errors import UsageError
 
@@ -29,15 +29,7 @@ def run(
         list[str],
         typer.Argument(metavar="RUN...", help="Run files: TREC, MS MARCO or JSONL; - for one."),
     ],
-    qrels: Annotated[
-        str,
-        typer.Option(
-            "--qrels",
-            "-r",
-            metavar="FILE",
-            help="Judgements: a file, BEIR folder or ir_datasets id.",
-        ),
-    ],
+    qrels: QrelsFile,
     measures: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,17 +39,11 @@ def run(
             autocompletion=complete_measure,
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Which judgements of a BEIR folder.")] = "test",
+    split: Split = "test",
     per_query: Annotated[
         bool, typer.Option("--per-query", help="Also the value of every query.")
     ] = False,
-    remove_self: Annotated[
-        bool | None,
-        typer.Option(
-            "--remove-self/--keep-self",
-            help="Drop a document whose id is the query's; default: for ArguAna and Quora only.",
-        ),
-    ] = None,
+    remove_self: RemoveSelf = None,
     fail_under: Annotated[
         list[str] | None,
         typer.Option(

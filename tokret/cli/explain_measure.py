@@ -8,7 +8,7 @@ import typer
 
 from tokret.cli.clean import escaped
 from tokret.cli.eval import judgements
-from tokret.cli.options import complete_measure
+from tokret.cli.options import QrelsFile, RemoveSelf, Split, complete_measure
 from tokret.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -32,24 +32,10 @@ def run(
     run_file: Annotated[
         str, typer.Option("--run", metavar="FILE", help="A run: TREC, MS MARCO or JSONL.")
     ],
-    qrels: Annotated[
-        str,
-        typer.Option(
-            "--qrels",
-            "-r",
-            metavar="FILE",
-            help="Judgements: a file, BEIR folder or ir_datasets id.",
-        ),
-    ],
+    qrels: QrelsFile,
     query: Annotated[str, typer.Option("--query", metavar="ID", help="The id of a judged query.")],
-    split: Annotated[str, typer.Option(help="Which judgements of a BEIR folder.")] = "test",
-    remove_self: Annotated[
-        bool | None,
-        typer.Option(
-            "--remove-self/--keep-self",
-            help="Drop a document whose id is the query's; default: for ArguAna and Quora only.",
-        ),
-    ] = None,
+    split: Split = "test",
+    remove_self: RemoveSelf = None,
     every: Annotated[
         bool, typer.Option("--all", help="Also every rank that adds nothing.")
     ] = False,

@@ -67,6 +67,20 @@ def memory_size(text: str) -> int:
 IndexDir = Annotated[
     Path, typer.Argument(metavar="DIR", help="An index that `tokret index` wrote.")
 ]
+QrelsFile = Annotated[
+    str,
+    typer.Option(
+        "--qrels", "-r", metavar="FILE", help="Judgements: a file, BEIR folder or ir_datasets id."
+    ),
+]
+Split = Annotated[str, typer.Option(help="Which judgements of a BEIR folder.")]
+RemoveSelf = Annotated[
+    bool | None,
+    typer.Option(
+        "--remove-self/--keep-self",
+        help="Drop a document whose id is the query's; default: for ArguAna and Quora only.",
+    ),
+]
 K = Annotated[int, typer.Option("-k", "--k", min=1, help="Hits for each query.")]
 Threads = Annotated[
     int | None,
