@@ -32,7 +32,7 @@ TEXTS = [
         "x" * 10_000,
     ),
     *("\ud800", "\u202e", "\x1b[2J", "<script>", ">f4", "|O", "<f8", "seg-0123456789abcdef"),
-    *("manifest-00000001.json", "CURRENT", "exact(", "exact(dtype=[])", "st(model='/tmp/x')"),
+    *("manifest-00000001.json", "CURRENT", "exact(", "exact(dtype=[])", "st(model='x')"),
     *("bm25(k1=1e999)", "ivf(cells=99999999999)", "-" * 3000, "(" * 3000, "f(" * 1500),
 ]
 RAW = [  # JSON that could mislead a parser, in place of a description

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokret.cli.clean import escaped
-from tokret.cli.options import check_folder, complete_measure
+from tokret.cli.options import Split, check_folder, complete_measure
 from tokret.cli.talk import Talk
 from tokret.errors import UsageError
 
@@ -46,7 +46,7 @@ def run(
         str,
         typer.Option("--measure", "-m", help="To tune for.", autocompletion=complete_measure),
     ] = "nDCG@10",
-    split: Annotated[str, typer.Option(help="Which judgements of a BEIR folder.")] = "dev",
+    split: Split = "dev",
     folds: Annotated[int, typer.Option(min=2, help="Parts to leave out when tuning.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the parts.")] = 0,
 ) -> None:

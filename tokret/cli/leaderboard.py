@@ -9,7 +9,7 @@ import typer
 
 from tokret.cli.clean import counted, escaped
 from tokret.cli.leaderboard_tables import duels, stability, standings
-from tokret.cli.options import check_folder, complete_measure
+from tokret.cli.options import Split, check_folder, complete_measure
 from tokret.cli.score_files import scores_of
 from tokret.cli.talk import Talk
 
@@ -92,7 +92,7 @@ def run(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it: .png or .svg (matplotlib).")
     ] = None,
-    split: Annotated[str, typer.Option(help="Which judgements of a BEIR folder.")] = "test",
+    split: Split = "test",
 ) -> None:
     """Rank systems by their scores on many tasks: Borda, Kemeny, means; with intervals."""
     from tokret.evaluation.leaderboard import Columns, rank_systems

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tokret.cli.clean import counted
-from tokret.cli.options import check_folder, complete_measure
+from tokret.cli.options import Split, check_folder, complete_measure
 from tokret.cli.score_files import scores_of
 from tokret.cli.talk import Talk
 from tokret.errors import UsageError
@@ -72,7 +72,7 @@ def run(
     linear: Annotated[
         bool, typer.Option("--linear", help="Pareto: a linear axis of costs.")
     ] = False,
-    split: Annotated[str, typer.Option(help="Which judgements of a BEIR folder.")] = "test",
+    split: Split = "test",
 ) -> None:
     """Draw measures as bars with intervals, or latency against quality (matplotlib)."""
     from tokret.evaluation.figure import check_picture, save
